@@ -1,0 +1,1 @@
+"""Errors, configuration, named keys and tree tools: what every other part stands on."""

@@ -1,0 +1,1 @@
+"""The lab: studies, cells, claims, run folders, reports. Nothing here is needed to use the library."""

@@ -1,0 +1,30 @@
+"""What every test runs under: strict promotion, checked shapes, four CPU devices, a compilation cache."""
+
+import os
+import tempfile
+from pathlib import Path
+
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4".strip()
+os.environ.setdefault("MPLBACKEND", "agg")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import jax
+import pytest
+from jaxtyping import install_import_hook
+
+# Shapes and dtypes of every annotated function of the package are checked while the tests run.
+install_import_hook("innerloop", "beartype.beartype").__enter__()
+
+cache = Path(os.environ.get("INNERLOOP_TEST_CACHE", Path(tempfile.gettempdir()) / f"innerloop-tests-{jax.__version__}"))
+jax.config.update("jax_compilation_cache_dir", str(cache))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture
+def x64():
+    """Run one test in float64."""
+    with jax.enable_x64(True):
+        yield
