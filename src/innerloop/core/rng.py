@@ -3,7 +3,7 @@
 import hashlib
 
 import jax
-from jaxtyping import Array, Int, Key
+from jaxtyping import Array, Integer, Key
 
 
 def name_to_integer(name: str) -> int:
@@ -12,7 +12,7 @@ def name_to_integer(name: str) -> int:
 
 
 def named_key(
-    seed: int | Int[Array, ""] | Key[Array, ""], name: str, step: int | Int[Array, ""] | None = None
+    seed: int | Integer[Array, ""] | Key[Array, ""], name: str, step: int | Integer[Array, ""] | None = None
 ) -> Key[Array, ""]:
     """The key of `name` at `step` under `seed`.
 

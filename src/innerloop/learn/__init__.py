@@ -1,1 +1,6 @@
-__all__: list[str] = []
+"""Learning rules: alternatives to `jax.grad` with one interface."""
+
+from .backpropagation import Backpropagation
+from .rule import AbstractLearningRule
+
+__all__ = ["AbstractLearningRule", "Backpropagation"]

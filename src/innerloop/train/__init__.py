@@ -1,1 +1,7 @@
-__all__: list[str] = []
+"""One training loop for everything, the usual step, checkpoints."""
+
+from .checkpoint import Checkpoints
+from .loop import Fit, fit
+#from .supervised import Supervised, Trainee, evaluate_on, sample_batch
+
+__all__ = ["Checkpoints", "Fit", "fit"]
