@@ -8,7 +8,11 @@ class InnerloopError(Exception):
     """An error whose message is meant for the user; the command line shows it without a traceback."""
 
 
-class UnknownNameError(InnerloopError):
+class UsageError(InnerloopError):
+    """Something was asked for that cannot be: the command line answers with exit code 2."""
+
+
+class UnknownNameError(UsageError):
     """A name that is not among the allowed ones."""
 
     def __init__(self, kind: str, given: str, allowed: Iterable[str], *, hint: str = ""):

@@ -1,1 +1,51 @@
-__all__: list[str] = []
+"""The studies, one file per paper. This module only finds them; it imports JAX no sooner than a study needs it."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..core.errors import InnerloopError, UnknownNameError, UsageError
+from ..lab.catalogue import PAPERS
+
+if TYPE_CHECKING:
+    from ..lab.study import Study
+
+
+@cache
+def built() -> tuple[str, ...]:
+    """The names of the studies that this version can run."""
+    here = Path(__file__).parent
+    return tuple(name for name in PAPERS if (here / f"{name.replace('-', '_')}.py").exists())
+
+
+def load(name: str) -> Study:
+    """The study of this name, or of the file that the name is the path of."""
+    if name.endswith(".py"):
+        return _load_file(Path(name))
+    if name not in built():
+        if name in PAPERS:
+            raise UsageError(f"study {name!r} is on the board but not built yet; built: {', '.join(built())}")
+        raise UnknownNameError("study", name, PAPERS, hint="`innerloop list` shows all")
+    return importlib.import_module(f".{name.replace('-', '_')}", __name__).study
+
+
+def _load_file(path: Path) -> Study:
+    from ..lab.study import Study
+
+    if not path.exists():
+        raise UsageError(f"there is no file {path}; `innerloop new study NAME` writes one to start from")
+    specification = importlib.util.spec_from_file_location(f"innerloop_user_{path.stem}", path)
+    if specification is None or specification.loader is None:
+        raise UsageError(f"{path} cannot be imported as a Python file")
+    module = importlib.util.module_from_spec(specification)
+    sys.modules[specification.name] = module  # dataclasses look their module up by name
+    specification.loader.exec_module(module)
+    study = getattr(module, "study", None)
+    if not isinstance(study, Study):
+        raise InnerloopError(f"{path} does not end with `study = Study(...)`")
+    return study

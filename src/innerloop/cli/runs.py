@@ -1,0 +1,270 @@
+"""Commands on run folders: run, resume, report, compare, export."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from tyro.conf import Positional
+
+from ..core.errors import InnerloopError, UsageError
+from .look import MARKS, default_runs, print_config
+
+if TYPE_CHECKING:
+    from ..lab.judge import Judgement
+    from ..lab.progress import Display
+    from ..lab.runner import Outcome
+    from ..lab.store import Run as StoredRun
+    from ..lab.study import Study
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """`"5"` is seeds 0 to 4; `"0,3,7"` is those three (`"4,"` is seed 4 alone)."""
+    try:
+        numbers = tuple(int(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        raise UsageError(f"--seeds takes a number such as 5, or a list such as 0,3,7; not {text!r}") from None
+    if "," not in text:
+        if not numbers or numbers[0] < 1:
+            raise UsageError(f"--seeds {text}: at least one seed is needed")
+        return tuple(range(numbers[0]))
+    if not numbers or len(set(numbers)) != len(numbers) or min(numbers) < 0 or max(numbers) >= 2**32:
+        raise UsageError(f"--seeds {text}: seeds must be different whole numbers from 0 to 2^32 - 1")
+    return numbers
+
+
+@dataclass(frozen=True)
+class Run:
+    """Run studies: measure, judge, report. Repeat a command to resume it. `run STUDY --help` shows a study's flags."""
+
+    studies: Positional[tuple[str, ...]]
+    """Names of the board, or paths of study files."""
+
+    scale: Literal["smoke", "laptop", "paper"] = "smoke"
+    """smoke: proves in a minute that it runs; laptop: judges the claims; paper: the paper's own sizes."""
+    seeds: str | None = None
+    """How many (5), or which (0,3,7)."""
+    runs: Path | None = None
+    """Where run folders go (default: $INNERLOOP_RUNS, else ./runs)."""
+    fresh: bool = False
+    """Start a new run folder even if this command was run before."""
+    checkpoint_seconds: float = 30.0
+    """How often training state is saved."""
+
+    def execute(self, rest: list[str]) -> int:
+        from ..studies import load
+        from .parse import flags_of, parse_config
+
+        if not self.studies:
+            raise UsageError("which study? `innerloop list` shows them")
+        if self.checkpoint_seconds < 0:
+            raise UsageError(f"--checkpoint-seconds must not be negative: {self.checkpoint_seconds:g}")
+        if rest and len(self.studies) > 1:
+            raise UsageError(f"{rest[0]} belongs to one study's configuration; run the studies one by one to use it")
+        seeds = parse_seeds(self.seeds) if self.seeds is not None else None
+        work = []
+        for name in dict.fromkeys(self.studies):  # all are checked before the first one runs
+            study = load(name)
+            if self.scale not in study.configurations:
+                raise UsageError(f"{study.name} has no scale {self.scale!r}; it has {', '.join(study.configurations)}")
+            config = parse_config(study.configurations[self.scale], rest, study=name, also=flags_of(Run))
+            work.append((study, config, seeds or tuple(range(study.seeds[self.scale]))))
+        return max(self._run(*item) for item in work)
+
+    def _run(self, study: Study, config: Any, seeds: tuple[int, ...]) -> int:
+        from ..core.config import flatten
+        from ..lab.runner import run_study
+        from .platform import quiet_native_messages, set_up_jax
+
+        set_up_jax()
+        shown = f"{seeds[0]} to {seeds[-1]}" if len(seeds) > 3 and seeds == tuple(range(len(seeds))) else str(seeds)
+        print_config(flatten(config), f"{study.name} at scale {self.scale}, seeds {shown}")
+        minutes = (study.paper.minutes or {}).get(self.scale)
+        if minutes:
+            print(f"\nabout {minutes:g} minutes on two cores, longer if the machine is busy")
+        root = self.runs or default_runs()
+        with quiet_native_messages():
+            outcome = with_display(
+                lambda display: run_study(
+                    study,
+                    scale=self.scale,
+                    config=config,
+                    seeds=seeds,
+                    root=root,
+                    fresh=self.fresh,
+                    checkpoint_seconds=self.checkpoint_seconds,
+                    display=display,
+                )
+            )
+        return finish(outcome, root, study)
+
+
+@dataclass(frozen=True)
+class Resume:
+    """Go on with a run that was stopped."""
+
+    run: Positional[Path]
+    """The run folder, such as runs/icl-gd/laptop-1a2b3c4d."""
+    checkpoint_seconds: float = 30.0
+    """How often training state is saved."""
+
+    def execute(self, rest: list[str]) -> int:
+        from ..lab.runner import continue_run
+        from ..lab.store import Run as StoredRun
+        from ..studies import load
+        from .platform import quiet_native_messages, set_up_jax
+
+        path = find_run(self.run)
+        run = StoredRun.open(path)
+        study = load(run.study)
+        set_up_jax()
+        with quiet_native_messages():
+            outcome = with_display(
+                lambda display: continue_run(
+                    study, run, checkpoint_seconds=self.checkpoint_seconds, display=display
+                )
+            )
+        return finish(outcome, path.parent.parent, study)
+
+
+@dataclass(frozen=True)
+class Report:
+    """Judge all stored runs again and write the report; nothing is measured."""
+
+    runs: Path | None = None
+    """Where run folders are (default: $INNERLOOP_RUNS, else ./runs)."""
+    output: Path | None = None
+    """Where to write it (default: report.html among the runs)."""
+
+    def execute(self, rest: list[str]) -> int:
+        from ..lab.runner import conclude, explain_disk_errors
+        from ..lab.store import Run as StoredRun
+        from ..lab.store import find_runs
+        from ..studies import built, load
+
+        root = self.runs or default_runs()
+        if not root.is_dir():
+            raise UsageError(f"there is no folder {root}; `innerloop run icl-gd` makes it, or choose another by --runs")
+        with explain_disk_errors(root):
+            for path in find_runs(root):
+                try:
+                    run = StoredRun.open(path)
+                    if run.study in built():
+                        conclude(load(run.study), run)
+                except InnerloopError as error:
+                    print(f"{path}: {error}", file=sys.stderr)
+            print(f"report: {write_report(root, self.output)}")
+        return 0
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Two runs of one study: configuration, verdicts, metrics with intervals, curves."""
+
+    first: Positional[Path]
+    second: Positional[Path]
+    output: Path | None = None
+    """A new folder for the curves and tables (default: nothing is written)."""
+
+    def execute(self, rest: list[str]) -> int:
+        from ..lab.compare import compare, print_comparison, write_comparison
+        from ..lab.store import Run as StoredRun
+
+        comparison = compare(StoredRun.open(find_run(self.first)), StoredRun.open(find_run(self.second)))
+        print_comparison(comparison)
+        if self.output is not None:
+            print(f"written to {write_comparison(comparison, self.output)}")
+        return 0
+
+
+@dataclass(frozen=True)
+class Export:
+    """A run for other tools: csv, json, parquet, mlflow, wandb or tensorboard."""
+
+    run: Positional[Path]
+    """The run folder."""
+    to: str = "csv"
+    """csv, json, parquet, mlflow, wandb or tensorboard."""
+    output: Path | None = None
+    """Where to write it (default: export-TARGET in the working directory); never overwritten."""
+
+    def execute(self, rest: list[str]) -> int:
+        from ..lab.export import export
+        from ..lab.runner import explain_disk_errors
+        from ..lab.store import Run as StoredRun
+
+        run = StoredRun.open(find_run(self.run))
+        output = self.output or Path(f"{run.study}-{run.path.name}-{self.to}")
+        with explain_disk_errors(output):
+            print(f"written to {export(run, self.to, output)}")
+        return 0
+
+
+def find_run(path: Path) -> Path:
+    """A run folder as given, or below the runs root."""
+    for candidate in (path, default_runs() / path):
+        if (candidate / "config.json").exists():
+            return candidate
+    from ..core.errors import UnknownNameError
+    from ..lab.store import find_runs
+
+    known = [str(found) for found in find_runs(default_runs())] if default_runs().is_dir() else []
+    raise UnknownNameError("run folder", str(path), known, hint=f"looked in . and {default_runs()}")
+
+
+def with_display(work: Any) -> Outcome:
+    from rich.console import Console
+
+    from ..lab.progress import Bar, Lines
+
+    console = Console(file=sys.stderr)
+    display: Display = Bar(console) if console.is_terminal else Lines()
+    try:
+        return work(display)
+    finally:
+        display.close()
+
+
+def finish(outcome: Outcome, root: Path, study: Study) -> int:
+    """Show the claims and where everything is; the exit code of the run."""
+    print_claims(outcome.judgements)
+    print(f"\nrun:    {outcome.run.path}\nreport: {write_report(root, None, study)}")
+    if outcome.paused:
+        print(f"go on:  innerloop resume {shlex.quote(str(outcome.run.path))}")
+        return 130
+    for error in outcome.errors:
+        print(f"innerloop: {error}", file=sys.stderr)
+    return 1 if outcome.errors else 0
+
+
+def write_report(root: Path, output: Path | None, *known: Study) -> Path:
+    from ..lab.catalogue import PAPERS
+    from ..lab.report import build_report
+    from ..lab.store import Run as StoredRun
+    from ..lab.store import find_runs
+    from ..studies import built, load
+
+    studies = {study.name: study for study in known}
+    for path in find_runs(root):
+        name = path.parent.name
+        if name in built() and name not in studies:
+            studies[name] = load(name)
+    papers = {**PAPERS, **{study.name: study.paper for study in known}}
+    return build_report(root, papers, studies, built=built(), output=output)
+
+
+def print_claims(judgements: list[Judgement]) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("claim", "statement", "ours", "needed", "control", "verdict", box=None, pad_edge=False)
+    for item in judgements:
+        ours = "" if item.estimate is None else f"{item.estimate:.4g} [{item.low:.4g}, {item.high:.4g}]"
+        control = "" if item.control.estimate is None else f"{item.control.estimate:.4g} {item.control.verdict}"
+        verdict = f"[{MARKS[item.verdict]}]{item.verdict}[/]" + (f" ({escape(item.reason)})" if item.reason else "")
+        table.add_row(item.id, escape(item.statement), ours, f"{item.direction} {item.threshold:g}", control, verdict)
+    Console().print("\n", table)
