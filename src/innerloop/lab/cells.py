@@ -34,6 +34,7 @@ class Cells:
     tell: Callable[[str], None] = print
     failures: dict[int, int] = field(default_factory=dict)  # seed -> step
     _arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    _trainings: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self._folders: dict[int, CellFolder] = {seed: self.run.cell(self.variant, seed) for seed in self.seeds}
@@ -47,6 +48,10 @@ class Cells:
 
         Records go to the phase `train` or `evaluate`, prefixed by `name` when a variant trains more than once.
         """
+        if name in self._trainings:
+            # The second training would read back the first one's checkpoint and do nothing.
+            raise InnerloopError(f"{self.variant} trains {name!r} twice: give each cells.fit a name of its own")
+        self._trainings.add(name)
         prefix = "" if name == "train" else f"{name}/"
         checkpoints = Checkpoints(self.run.path / "checkpoints" / self.variant / name, tell=self.tell)
         try:
@@ -70,7 +75,8 @@ class Cells:
         for seed, at in result.failures.items():
             if seed not in self.failures:
                 self.failures[seed] = at
-                self.tell(f"cell {self.variant}-s{seed}: not finite at step {at}; the other seeds go on")
+                others = "the other seeds go on" if len(result.failures) < len(self.seeds) else "no seed is left"
+                self.tell(f"cell {self.variant}-s{seed}: not finite at step {at}; {others}")
         if result.ended == "paused":
             raise Paused(f"stopped at step {result.step} of {steps} of {self.variant}")
         return result
@@ -92,6 +98,8 @@ class Cells:
             lines = []
             for record in records:
                 for name, value in record.values.items():
+                    if name in ("step", "phase"):
+                        raise InnerloopError(f"a metric cannot be called {name!r}: each line has a {name} already")
                     if value.shape != (len(self.seeds),):
                         raise InnerloopError(
                             f"metric {name!r} needs one value for each of {len(self.seeds)} seeds, not {value.shape}"

@@ -75,6 +75,9 @@ def continue_run(
         for number, variant in enumerate(variants, 1):
             if all(run.cell(variant, seed).finished for seed in run.seeds):
                 continue
+            if pause():
+                paused = True
+                break
             display.begin(variant, number, len(variants))
             cells = Cells(run, variant, run.seeds, checkpoint_seconds, pause, display.update, tell)
             try:
@@ -84,9 +87,9 @@ def continue_run(
                 tell(str(stop))
                 paused = True
                 break
-            except OSError:
-                raise  # a disk that does not take our files ends the run; everything written stays
             except Exception as error:
+                if isinstance(error, OSError) and error.errno in REMEDIES:
+                    raise  # a disk that does not take our files ends the run; everything written stays
                 # One broken variant must not take the others with it; it is tried again when the command is repeated.
                 run.log(traceback.format_exc())
                 errors.append(f"{variant}: {explain(error)}")
@@ -119,26 +122,28 @@ def explain(error: BaseException) -> str:
     return lines[0] if isinstance(error, InnerloopError) else f"{type(error).__name__}: {lines[0]}"
 
 
+REMEDIES = {
+    errno.ENOSPC: "the disk is full: free some space",
+    errno.EDQUOT: "your disk quota is used up: free some space",
+    errno.EFBIG: "a file may not grow any further: raise the limit or free some space",
+    errno.EACCES: "no permission to write there: choose another folder with --runs",
+    errno.EPERM: "no permission to write there: choose another folder with --runs",
+    errno.EROFS: "the file system is read-only: choose another folder with --runs",
+    errno.ENOTDIR: "a part of that path is a file, not a folder: choose another folder with --runs",
+}
+
+
 @contextmanager
 def explain_disk_errors(path: Path) -> Iterator[None]:
     """Turn what the disk says into what the user can do."""
-    remedies = {
-        errno.ENOSPC: "the disk is full: free some space",
-        errno.EDQUOT: "your disk quota is used up: free some space",
-        errno.EFBIG: "a file may not grow any further: raise the limit or free some space",
-        errno.EACCES: "no permission to write there: choose another folder with --runs",
-        errno.EPERM: "no permission to write there: choose another folder with --runs",
-        errno.EROFS: "the file system is read-only: choose another folder with --runs",
-        errno.ENOTDIR: "a part of that path is a file, not a folder: choose another folder with --runs",
-    }
     try:
         yield
     except OSError as error:
-        if error.errno not in remedies:
+        if error.errno not in REMEDIES:
             raise
         where = error.filename or path
         raise InnerloopError(
-            f"cannot write {where}: {remedies[error.errno]}, then repeat the command; it goes on where it stopped"
+            f"cannot write {where}: {REMEDIES[error.errno]}, then repeat the command; it goes on where it stopped"
         ) from error
 
 

@@ -79,6 +79,7 @@ class CellFolder:
     """The files of one cell."""
 
     path: Path
+    _known: dict[tuple[Any, ...], str] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def finished(self) -> bool:
@@ -111,21 +112,23 @@ class CellFolder:
         """Append lines; return what there is to tell about it (nothing, mostly).
 
         A line that stands there already (a resumed run repeats what came after its checkpoint) is not written
-        again; one that differs is appended and reported: readers take the last one of a step.
+        again; one that differs is appended and reported: readers take the last value of a step.
         """
         path = self.path / "metrics.jsonl"
-        lines, size = self._whole_lines()
         notes = []
-        if path.exists() and path.stat().st_size > size:
-            torn = path.stat().st_size - size
-            with open(path, "r+b") as file:
-                file.truncate(size)
-            notes.append(f"{path}: dropped {torn} bytes of a torn last line; they are measured again")
-        known = {(entry["step"], entry["phase"]): line for line in lines for entry in [json.loads(line)]}
-        fresh = []
+        if not self._known:  # only the process that holds the lock appends, so the file is read once
+            lines, size = self._whole_lines()
+            self._known.update((_key(json.loads(line)), line) for line in lines)
+            torn = path.stat().st_size - size if path.exists() else 0
+            if torn:
+                with open(path, "r+b") as file:
+                    file.truncate(size)
+                notes.append(f"{path}: dropped {torn} bytes of a torn last line; they are measured again")
+        fresh = {}
         for record in records:
             line = json.dumps(json.loads(to_json(record)), separators=(",", ":")) + "\n"
-            old = known.get((record["step"], record["phase"]))
+            key = _key(record)
+            old = fresh.get(key) or self._known.get(key)
             if old == line:
                 continue
             if old is not None:
@@ -133,13 +136,14 @@ class CellFolder:
                     f"{path}: step {record['step']} measured again with another result (other machine or versions?);"
                     " the newer line counts"
                 )
-            fresh.append(line)
+            fresh[key] = line
         if fresh:
             self.path.mkdir(parents=True, exist_ok=True)
             with open(path, "ab") as file:
-                file.write("".join(fresh).encode())
+                file.write("".join(fresh.values()).encode())
                 file.flush()
                 os.fsync(file.fileno())
+            self._known.update(fresh)
         return notes
 
     def write_arrays(self, arrays: Mapping[str, np.ndarray]) -> None:
@@ -160,6 +164,11 @@ class CellFolder:
         write_atomically(self.path / "done.json", to_json(outcome))
 
 
+def _key(record: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What a line of metrics is about: two lines of one step may hold different metrics."""
+    return (record["step"], record["phase"], *sorted(record))
+
+
 @dataclass(frozen=True)
 class Run:
     """One run folder on disk."""
@@ -173,13 +182,16 @@ class Run:
     @classmethod
     def open(cls, path: Path) -> Run:
         stored = read_json(path / "config.json")
-        if not isinstance(stored, dict) or "format" not in stored:
+        if not isinstance(stored, dict) or not isinstance(stored.get("format"), int):
             raise InnerloopError(f"{path / 'config.json'} is not a run's configuration")
         if stored["format"] > FORMAT:
             raise InnerloopError(
                 f"{path} was written by a newer innerloop (format {stored['format']}, this one reads up to {FORMAT});"
                 " upgrade innerloop to read it"
             )
+        missing = {"study", "scale", "seeds", "config"} - set(stored)
+        if missing:
+            raise InnerloopError(f"{path / 'config.json'} has no {', '.join(sorted(missing))}")
         return cls(path, stored["study"], stored["scale"], tuple(stored["seeds"]), stored["config"])
 
     def cell(self, variant: str, seed: int) -> CellFolder:
@@ -222,10 +234,12 @@ def locked(run: Run) -> Iterator[None]:
     with open(run.path / ".lock", "a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             raise InnerloopError(
                 f"{run.path} is being run by another process; wait for it, or start a second run with --fresh"
             ) from error
+        except OSError:
+            pass  # some cluster file systems have no locks; better to run without than not to run
         yield
 
 
@@ -263,8 +277,9 @@ class Records:
         """`(steps [k], values [seeds, k])` of one metric; NaN where a value is missing or was not finite."""
         tables = []
         for seed in self.seeds:
-            rows = {row["step"]: row.get(name) for row in self._cell(variant, seed)[0] if row["phase"] == phase}
-            tables.append({step: math.nan if value is None else float(value) for step, value in rows.items()})
+            lines = [line for line in self._cell(variant, seed)[0] if line["phase"] == phase and name in line]
+            values = {line["step"]: line[name] for line in lines}  # the last line of a step counts
+            tables.append({step: math.nan if value is None else float(value) for step, value in values.items()})
         steps = sorted({step for table in tables for step in table})
         if not steps:
             raise MissingCell(f"variant {variant} recorded no {name!r} in phase {phase!r}")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from ..core.errors import require
+from .paper import Paper as Paper
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
@@ -24,36 +25,6 @@ Scale = Literal["smoke", "laptop", "paper"]
 SCALES: tuple[Scale, ...] = ("smoke", "laptop", "paper")
 Verdict = Literal["holds", "fails", "undecided", "not measured"]
 Table = Mapping[str, Any]  # column name -> one-dimensional sequence; all columns have one length
-
-
-@dataclass(frozen=True)
-class Paper:
-    """A paper of the board, with what is needed to cite it."""
-
-    study: str
-    title: str
-    authors: tuple[str, ...]
-    year: int
-    arxiv: str
-    venue: str = ""
-    spec: int = 0
-    wing: str = ""
-    summary: str = ""  # one plain sentence: what the paper shows
-
-    def bibtex(self) -> str:
-        """The BibTeX entry of the paper."""
-        key = f"{self.authors[0].split()[-1].lower()}{self.year}{self.study.replace('-', '')}"
-        lines = [
-            f"@article{{{key},",
-            f"  title = {{{self.title}}},",
-            f"  author = {{{' and '.join(self.authors)}}},",
-            f"  year = {{{self.year}}},",
-            f"  journal = {{{self.venue or 'arXiv preprint arXiv:' + self.arxiv}}},",
-            f"  eprint = {{{self.arxiv}}},",
-            "  archivePrefix = {arXiv},",
-            "}",
-        ]
-        return "\n".join(lines)
 
 
 @dataclass(frozen=True)
@@ -135,7 +106,6 @@ class Study:
     - `seeds`: how many seeds per scale (seeds are 0, 1, 2, ...).
     - `variants`: the names of the trainings that a configuration asks for; a cell is one (variant, seed).
     - `measure`: does one variant for all seeds at once and records what the claims read.
-    - `minutes`: measured wall time per scale on two cores, for the estimate before a run.
     """
 
     name: str
@@ -146,7 +116,6 @@ class Study:
     measure: Callable[[Any, Cells], None]
     claims: tuple[Claim, ...]
     figures: tuple[Figure, ...] = ()
-    minutes: Mapping[Scale, float] | None = None
     substitutes: str = ""  # data that stand for the paper's own, named beside it
 
     def __post_init__(self) -> None:

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 def built() -> tuple[str, ...]:
     """The names of the studies that this version can run."""
     here = Path(__file__).parent
-    return tuple(name for name in PAPERS if (here / f"{name.replace('-', '_')}.py").exists())
+    modules = {name: here / name.replace("-", "_") for name in PAPERS}
+    return tuple(
+        name for name, path in modules.items() if path.with_suffix(".py").exists() or (path / "__init__.py").exists()
+    )
 
 
 def load(name: str) -> Study:

@@ -1,1 +1,15 @@
-__all__: list[str] = []
+"""Tasks: data as a function of a key."""
+
+from .regression import LinearRegression, RegressionData, SineRegression, from_tokens, to_tokens
+from .task import AbstractTask, Example, Split
+
+__all__ = [
+    "AbstractTask",
+    "Example",
+    "LinearRegression",
+    "RegressionData",
+    "SineRegression",
+    "Split",
+    "from_tokens",
+    "to_tokens",
+]

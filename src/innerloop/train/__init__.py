@@ -2,6 +2,6 @@
 
 from .checkpoint import Checkpoints
 from .loop import Fit, fit
-#from .supervised import Supervised, Trainee, evaluate_on, sample_batch
+from .supervised import Supervised, Trainee, evaluate_on, sample_batch
 
-__all__ = ["Checkpoints", "Fit", "fit"]
+__all__ = ["Checkpoints", "Fit", "Supervised", "Trainee", "evaluate_on", "fit", "sample_batch"]

@@ -130,7 +130,11 @@ class Checkpoints:
         self.wait()
         target = self.folder.with_name(f"{self.folder.name}-{label}") / str(steps[-1])
         if not target.exists():
-            shutil.copytree(self.folder / str(steps[-1]), target)
+            # Renamed at the end, so that a copy cut short by a kill never stands under the final name.
+            partial = target.with_name(f".{target.name}.partial")
+            shutil.rmtree(partial, ignore_errors=True)
+            shutil.copytree(self.folder / str(steps[-1]), partial)
+            partial.rename(target)
         return target
 
     def wait(self) -> None:

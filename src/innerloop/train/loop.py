@@ -148,7 +148,7 @@ def fit(
         if on_progress is not None:
             on_progress(Progress(state.position, steps, 0.0, compiling=True))
         capacity = record_every * max(1, min(BUFFER_STEPS, max(steps, 1)) // record_every)
-        run_chunk = _compile_chunk(step, arrays, static, seed_numbers, name, capacity, many)
+        run_chunk = _compile_chunk(step, arrays, static, seed_numbers, name, capacity, record_every, many)
         run_evaluation = (
             _compile_evaluation(evaluate, arrays, static, seed_numbers, name, many) if evaluate is not None else None
         )
@@ -166,7 +166,9 @@ def fit(
                 arrays, seed_numbers, jnp.asarray(state.position, jnp.int32), jnp.asarray(count, jnp.int32)
             )
             infos = {key: np.asarray(value)[:count] for key, value in infos.items()}
-            new_failures = _find_failures(infos, np.asarray(finite), seed_list, state.position, end)
+            new_failures = _find_failures(
+                infos, np.asarray(finite), seed_list, state.position, end, record_every
+            )
             new_failures = {seed: at for seed, at in new_failures.items() if seed not in state.failures}
             if new_failures and checkpoints is not None:
                 checkpoints.keep_last("before-failure")
@@ -225,7 +227,14 @@ def _keys(seed_numbers: Array, name: str, many: bool, position: Array | None = N
 
 
 def _compile_chunk(
-    step: Step, arrays: PyTree, static: PyTree, seed_numbers: Array, name: str, capacity: int, many: bool
+    step: Step,
+    arrays: PyTree,
+    static: PyTree,
+    seed_numbers: Array,
+    name: str,
+    capacity: int,
+    record_every: int,
+    many: bool,
 ) -> Any:
     def once(key: Key[Array, ""], arrays: PyTree) -> tuple[PyTree, dict[str, Array]]:
         carry, info = step(key, eqx.combine(arrays, static))
@@ -242,20 +251,30 @@ def _compile_chunk(
     shapes, infos = jax.eval_shape(body, seed_numbers, jnp.asarray(0, jnp.int32), arrays)
     _check_step(arrays, shapes, infos, seed_numbers.shape)
 
+    check = jax.vmap(all_finite) if many else all_finite
+
     def run_chunk(
         arrays: PyTree, seed_numbers: Array, start: Array, count: Array
     ) -> tuple[PyTree, dict[str, Array], Array]:
         buffer = {key: jnp.zeros((capacity, *info.shape), info.dtype) for key, info in infos.items()}
+        finite = jnp.ones((capacity // record_every, *seed_numbers.shape), bool)
 
         def advance(index: Array, state: tuple[PyTree, dict[str, Array]]) -> tuple[PyTree, dict[str, Array]]:
             arrays, buffer = state
             arrays, info = body(seed_numbers, start + index, arrays)
             return arrays, {key: buffer[key].at[index].set(info[key]) for key in buffer}
 
+        def window(number: Array, state: tuple[PyTree, dict[str, Array], Array]) -> Any:
+            arrays, buffer, finite = state
+            first = number * record_every
+            last = jnp.minimum(first + record_every, count)
+            arrays, buffer = jax.lax.fori_loop(first, last, advance, (arrays, buffer))
+            # Once per record: seldom enough to be cheap and, unlike the ends of chunks, the same in every repetition.
+            return arrays, buffer, finite.at[number].set(check(arrays))
+
         # The number of steps is a value, not a shape: chunks of any length are one program, compiled once.
-        arrays, buffer = jax.lax.fori_loop(0, count, advance, (arrays, buffer))
-        finite = jax.vmap(all_finite)(arrays) if many else all_finite(arrays)
-        return arrays, buffer, finite
+        num_windows = (count + record_every - 1) // record_every
+        return jax.lax.fori_loop(0, num_windows, window, (arrays, buffer, finite))
 
     zero = jnp.asarray(0, jnp.int32)
     same_place = jax.tree.map(lambda leaf: leaf.sharding, arrays)
@@ -323,16 +342,21 @@ def _average(infos: Mapping[str, np.ndarray], start: int, record_every: int) -> 
 
 
 def _find_failures(
-    infos: Mapping[str, np.ndarray], finite: np.ndarray, seeds: tuple[int, ...], start: int, end: int
+    infos: Mapping[str, np.ndarray],
+    finite: np.ndarray,
+    seeds: tuple[int, ...],
+    start: int,
+    end: int,
+    record_every: int,
 ) -> dict[int, int]:
-    """For each seed with something non-finite: the first step it was seen at."""
-    columns = [values.reshape(len(values), len(seeds)) for values in infos.values() if values.dtype.kind == "f"]
+    """For each seed with something non-finite: the first step at which it was seen, in an info or in the carry."""
     failures = {}
     for index, seed in enumerate(seeds):
-        bad = [np.flatnonzero(~np.isfinite(column[:, index])) for column in columns]
-        first = min((int(rows[0]) for rows in bad if len(rows)), default=math.inf)
-        if first < math.inf:
-            failures[seed] = start + int(first)
-        elif not finite.reshape(-1)[index]:
-            failures[seed] = end - 1
+        columns = [values.reshape(len(values), len(seeds))[:, index] for values in infos.values()]
+        bad = [np.flatnonzero(~np.isfinite(column)) for column in columns if column.dtype.kind == "f"]
+        windows = np.flatnonzero(~finite.reshape(-1, len(seeds))[:, index])
+        bad.append(np.minimum(start + (windows + 1) * record_every, end) - 1 - start)
+        first = min((int(rows[0]) for rows in bad if len(rows)), default=None)
+        if first is not None:
+            failures[seed] = start + first
     return failures

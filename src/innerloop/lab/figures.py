@@ -1,0 +1,432 @@
+"""Figures: from stored records to a table, from the table to a reproducible SVG, in one house style.
+
+A study's `data` makes the table and its `draw` sees nothing else. The helpers below (`curve_table`, `pivot`, `band`,
+`heat`, `line_at`) are what most studies need in between.
+"""
+
+from __future__ import annotations
+
+import csv as comma_separated
+import io
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+from xml.etree import ElementTree
+
+import numpy as np
+
+from ..core.errors import require
+from .store import Records, Run, write_atomically
+from .study import Figure, Study, Table
+
+# Colours with a meaning. A stored SVG shows them as they are (dark ink on white); inlined in a page they become
+# CSS, so that one drawing serves light and dark. They are odd on purpose: nobody else will happen to use them.
+INK = "#1d2227"
+PAPER = "#fffefd"
+CYCLE = ("#0f6cb1", "#c9510c", "#0b8463", "#9d4f90", "#8f6a06", "#3a8fb0")
+DASHES: tuple[Any, ...] = (
+    "-",
+    (0, (5, 1.6)),
+    (0, (1.2, 1.4)),
+    (0, (6, 1.6, 1.2, 1.6)),
+    (0, (9, 2)),
+    (0, (3, 1)),
+)
+
+_IN_A_PAGE = {
+    INK: "currentColor",
+    PAPER: "var(--surface)",
+    **{colour: f"var(--series-{number}, {colour})" for number, colour in enumerate(CYCLE, 1)},
+}
+_SVG = "http://www.w3.org/2000/svg"
+_ELEMENTS = frozenset(
+    "svg g defs path use text tspan rect circle ellipse line polyline polygon clipPath image linearGradient"
+    " radialGradient stop pattern title desc".split()
+)
+
+
+@dataclass(frozen=True)
+class DrawnFigure:
+    """One figure of one run: its picture and data, or the reason why there is none."""
+
+    id: str
+    title: str
+    caption: str
+    paper: str
+    svg: str
+    csv: str
+    reason: str = ""
+
+
+@contextmanager
+def house_style() -> Iterator[None]:
+    """Matplotlib settings of every figure: calm, colour-blind safe, the same bytes for the same data."""
+    import matplotlib
+    from cycler import cycler
+
+    settings: dict[str, Any] = {
+        # Real text: searchable, small, in the reader's own font. The layout is computed for DejaVu Sans, which is
+        # wider than the usual system fonts, so a substitute never runs over.
+        "svg.fonttype": "none",
+        "svg.hashsalt": "innerloop",
+        "font.family": ["DejaVu Sans"],
+        "font.size": 10.5,
+        "text.color": INK,
+        "figure.dpi": 72,
+        "figure.facecolor": PAPER,
+        "figure.edgecolor": "none",
+        "savefig.facecolor": "auto",
+        "savefig.transparent": False,
+        "axes.facecolor": "none",
+        "axes.edgecolor": INK,
+        "axes.labelcolor": INK,
+        "axes.linewidth": 0.7,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "axes.grid.axis": "y",
+        "axes.axisbelow": True,
+        "axes.titlesize": 11.0,
+        "axes.titleweight": "bold",
+        "axes.titlelocation": "left",
+        "axes.titlepad": 8.0,
+        "axes.labelpad": 5.0,
+        "axes.prop_cycle": cycler(color=list(CYCLE)) + cycler(linestyle=list(DASHES)),
+        "axes.unicode_minus": True,
+        "grid.color": INK,
+        "grid.alpha": 0.13,
+        "grid.linewidth": 0.6,
+        "xtick.color": INK,
+        "ytick.color": INK,
+        "xtick.labelsize": 10.0,
+        "ytick.labelsize": 10.0,
+        "xtick.major.size": 3.0,
+        "ytick.major.size": 0.0,
+        "xtick.major.width": 0.7,
+        "xtick.minor.visible": False,
+        "ytick.minor.size": 0.0,
+        "lines.linewidth": 1.7,
+        "lines.markersize": 4.5,
+        "lines.solid_capstyle": "round",
+        "patch.linewidth": 0.0,
+        "hatch.color": INK,
+        "legend.frameon": False,
+        "legend.fontsize": 10.0,
+        "legend.handlelength": 2.6,
+        "legend.borderaxespad": 0.2,
+        "image.cmap": "cividis",
+        "image.interpolation": "none",
+    }
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()  # a user's matplotlibrc must not change a figure
+        matplotlib.rcParams.update(settings)
+        yield
+
+
+def draw_figures(study: Study, records: Records) -> list[DrawnFigure]:
+    """All figures of a study from stored records; one that cannot be drawn says why, the others go on."""
+    return [_draw(figure, records) for figure in study.figures]
+
+
+def _draw(figure: Figure, records: Records) -> DrawnFigure:
+    svg = csv = reason = ""
+    try:
+        _check_name(figure.id)
+        if records.run.scale not in figure.scales:
+            reason = f"drawn only at scale {' or '.join(figure.scales)}"
+        else:
+            table = figure.data(records)
+            csv = to_csv(table)
+            svg = _render(figure, table)
+    except Exception as error:  # a study's own code: whatever it raises must not cost the other figures
+        svg = csv = ""
+        reason = (
+            f"{error}"
+            if type(error).__module__.startswith("innerloop")
+            else f"{type(error).__name__}: {error}"
+        )
+    return DrawnFigure(figure.id, figure.title, figure.caption, figure.paper, svg, csv, reason)
+
+
+def _render(figure: Figure, table: Table) -> str:
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure as Canvas
+
+    with house_style():
+        canvas = Canvas(figsize=figure.size, layout="constrained")
+        FigureCanvasSVG(canvas)
+        figure.draw(canvas, table)
+        target = io.StringIO()
+        nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
+        canvas.savefig(target, format="svg", metadata=nothing)
+    return target.getvalue()
+
+
+def to_csv(table: Table) -> str:
+    """A table as CSV; all columns must have one length."""
+    columns = {str(name): list(np.asarray(column).tolist()) for name, column in table.items()}
+    lengths = {name: len(column) for name, column in columns.items()}
+    require(len(set(lengths.values())) <= 1, f"the columns of a figure's table differ in length: {lengths}")
+    target = io.StringIO()
+    writer = comma_separated.writer(target, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(zip(*columns.values(), strict=True))
+    return target.getvalue().encode("utf-8", "replace").decode()
+
+
+def write_figures(run: Run, drawn: Iterable[DrawnFigure]) -> None:
+    """Store each figure as `figures/<id>.svg` and `.csv`; a figure that was not drawn leaves no old picture behind."""
+    for figure in drawn:
+        if figure.reason and not _is_plain(figure.id):
+            continue  # refused when it was drawn; there can be no file of that name
+        _check_name(figure.id)
+        for suffix, content in ((".svg", figure.svg), (".csv", figure.csv)):
+            path = run.path / "figures" / f"{figure.id}{suffix}"
+            if not content:
+                path.unlink(missing_ok=True)
+            elif not path.exists() or path.read_bytes() != content.encode():
+                write_atomically(path, content)
+
+
+def _is_plain(name: str) -> bool:
+    return re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name) is not None
+
+
+def _check_name(name: str) -> None:
+    require(_is_plain(name), f"a figure's id is a file name of letters, digits, - and _, not {name!r}")
+
+
+def inline_svg(svg: str, *, prefix: str, label: str) -> str:
+    """One of our SVGs as part of a page: its ids under a prefix, its ink the page's, nothing in it that acts.
+
+    **Arguments:**
+
+    - `svg`: what `draw_figures` made (never a file that was found somewhere).
+    - `prefix`: put before every id, so that several figures can share a page.
+    - `label`: what a screen reader says.
+    """
+    root = ElementTree.fromstring(svg)
+    _clean(root, prefix)
+    for name in ("width", "height", "version"):
+        root.attrib.pop(name, None)
+    root.set("class", "plot")
+    root.set("role", "img")
+    root.set("aria-label", label)
+    # Matplotlib says this in a <style> for `*`, which would reach the whole page.
+    root.set("style", "stroke-linejoin: round; stroke-linecap: butt")
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def _clean(element: ElementTree.Element, prefix: str) -> None:
+    element.tag = element.tag.removeprefix(f"{{{_SVG}}}")
+    attributes = dict(element.attrib)
+    element.attrib.clear()
+    for name, value in attributes.items():
+        name = re.sub(r"^\{.*\}", "", name)
+        if name.lower().startswith("on"):
+            continue
+        if name == "href":
+            if value.startswith("#"):
+                value = f"#{prefix}{value[1:]}"
+            elif not value.startswith("data:image/png;base64,"):
+                continue
+        elif name == "id":
+            value = prefix + value
+        elif name == "d":
+            value = re.sub(r"-?\d+\.\d{3,}", _shorten, " ".join(value.split()))
+        else:
+            value = value.replace("url(#", f"url(#{prefix}")
+            if "url(" in value.replace("url(#", ""):
+                continue
+            for colour, replacement in _IN_A_PAGE.items():
+                value = value.replace(colour, replacement)
+        element.set(name, value)
+    for child in list(element):
+        tag = child.tag.removeprefix(f"{{{_SVG}}}") if isinstance(child.tag, str) else ""
+        if tag in _ELEMENTS:
+            _clean(child, prefix)
+        else:
+            element.remove(child)
+
+
+def _shorten(match: re.Match[str]) -> str:
+    return f"{float(match[0]):.2f}".rstrip("0").rstrip(".")
+
+
+# ---- what study authors use in `data` and `draw` -------------------------------------------------------------------
+
+
+def curve_table(
+    records: Records, variants: Mapping[str, str] | Sequence[str], metric: str, *, phase: str = "train"
+) -> dict[str, list[Any]]:
+    """A long table `curve, seed, step, value` of one metric; `variants` may map a variant to its label."""
+    labels = dict(variants) if isinstance(variants, Mapping) else {name: name for name in variants}
+    table: dict[str, list[Any]] = {"curve": [], "seed": [], "step": [], "value": []}
+    for variant, label in labels.items():
+        steps, values = records.series(variant, metric, phase=phase)
+        for seed, row in zip(records.seeds, values, strict=True):
+            table["curve"] += [label] * len(steps)
+            table["seed"] += [int(seed)] * len(steps)
+            table["step"] += [int(step) for step in steps]
+            table["value"] += [float(value) for value in row]
+    return table
+
+
+def pivot(
+    table: Table, rows: str, columns: str, values: str, **where: Any
+) -> tuple[list[Any], list[Any], np.ndarray]:
+    """A long table as `(row names, column names, matrix)`; `where` keeps only the lines with these entries.
+
+    ```python
+    >>> from innerloop.lab.figures import pivot
+    >>> table = {"seed": [0, 0, 1, 1], "step": [5, 9, 5, 9], "loss": [3.0, 2.0, 4.0, 1.0]}
+    >>> pivot(table, "seed", "step", "loss")
+    ([0, 1], [5, 9], array([[3., 2.],
+           [4., 1.]]))
+
+    ```
+    """
+    lines = [
+        i for i in range(len(table[values])) if all(table[name][i] == value for name, value in where.items())
+    ]
+    row_names = list(dict.fromkeys(table[rows][i] for i in lines))
+    column_names = list(dict.fromkeys(table[columns][i] for i in lines))
+    matrix = np.full((len(row_names), len(column_names)), math.nan)
+    row_at = {name: i for i, name in enumerate(row_names)}
+    column_at = {name: i for i, name in enumerate(column_names)}
+    for i in lines:
+        matrix[row_at[table[rows][i]], column_at[table[columns][i]]] = table[values][i]
+    return row_names, column_names, matrix
+
+
+def band(
+    axes: Any,
+    x: Any,
+    values: Any,
+    label: str,
+    *,
+    spread: Literal["interval", "range"] = "interval",
+    **line: Any,
+) -> Any:
+    """The mean over seeds as a line in a band; returns the line.
+
+    Where a seed has no finite value the mean is over the others, and the label says of how many.
+
+    **Arguments:**
+
+    - `x`: `[k]`.
+    - `values`: `[seeds, k]`.
+    - `spread`: the band is the 95% interval of the mean (Student's t), or the range over seeds.
+    - `line`: further settings of the line, such as `color`.
+    """
+    from scipy.special import stdtrit
+
+    values = np.atleast_2d(np.asarray(values, dtype=float))
+    there = np.isfinite(values)
+    count = there.sum(axis=0)
+    safe = np.where(there, values, 0.0)
+    mean = np.where(count > 0, safe.sum(axis=0) / np.maximum(count, 1), math.nan)
+    if count.size and count.min() < len(values):
+        label = f"{label} ({count.min()} of {len(values)} seeds finite)"
+    (drawn,) = axes.plot(x, mean, label=label, **line)
+    if np.any(count > 1):
+        if spread == "range":
+            low = np.where(count > 0, np.where(there, values, math.inf).min(axis=0), math.nan)
+            high = np.where(count > 0, np.where(there, values, -math.inf).max(axis=0), math.nan)
+        else:
+            squares = np.where(there, (safe - np.where(count > 0, mean, 0.0)) ** 2, 0.0).sum(axis=0)
+            freedom = np.maximum(count - 1, 1)
+            half = stdtrit(freedom, 0.975) * np.sqrt(squares / freedom / np.maximum(count, 1))
+            half = np.where(count > 1, half, 0.0)
+            low, high = mean - half, mean + half
+        axes.fill_between(x, low, high, color=drawn.get_color(), alpha=0.17, linewidth=0)
+    return drawn
+
+
+def heat(
+    axes: Any,
+    matrix: Any,
+    *,
+    rows: Sequence[Any] | None = None,
+    columns: Sequence[Any] | None = None,
+    label: str = "",
+    diverging: bool = False,
+    limits: tuple[float, float] | None = None,
+    values: bool | None = None,
+) -> Any:
+    """A matrix as coloured cells with a colour bar; returns the image.
+
+    **Arguments:**
+
+    - `matrix`: `[rows, columns]`; NaN cells stay empty.
+    - `rows`, `columns`: names along the sides.
+    - `diverging`: two hues around zero, for signed values.
+    - `limits`: the values at the ends of the colour bar.
+    - `values`: whether numbers are written into the cells (by default for up to 8 x 8).
+    """
+    matrix = np.asarray(matrix, dtype=float)
+    finite = matrix[np.isfinite(matrix)]
+    if limits is None:
+        low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+        limits = (-max(abs(low), abs(high)), max(abs(low), abs(high))) if diverging else (low, high)
+    image = axes.imshow(
+        matrix, cmap="PuOr_r" if diverging else "cividis", vmin=limits[0], vmax=limits[1], aspect="auto"
+    )
+    axes.grid(False)
+    for side in ("left", "bottom"):
+        axes.spines[side].set_visible(False)
+    axes.tick_params(length=0)
+    if rows is not None:
+        axes.set_yticks(range(len(rows)), [str(name) for name in rows])
+    if columns is not None:
+        axes.set_xticks(range(len(columns)), [str(name) for name in columns])
+    if max(matrix.shape) <= 8 if values is None else values:
+        largest = float(np.abs(finite).max()) if finite.size else 0.0
+        decimals = max(0, 1 - math.floor(math.log10(largest))) if largest > 0 else 0
+        for (row, column), value in np.ndenumerate(matrix):
+            if math.isfinite(value):
+                red, green, blue, _ = image.cmap(image.norm(value))
+                dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
+                shown = f"{round(value, decimals) + 0.0:.{decimals}f}".replace("-", "−")  # and no -0.00
+                colour = "#ffffff" if dark else "#000000"  # on a cell, not on the page: never the page's ink
+                axes.text(column, row, shown, ha="center", va="center", color=colour, fontsize=9.5)
+    bar = axes.figure.colorbar(image, ax=axes, label=label, pad=0.02)
+    bar.outline.set_visible(False)
+    return image
+
+
+def line_at(
+    axes: Any, y: float, label: str, *, along: Literal["x", "y"] = "x", side: Literal["start", "end"] = "end"
+) -> Any:
+    """A reference line at a value, named where it stands.
+
+    **Arguments:**
+
+    - `along`: `"x"` for a horizontal line, `"y"` for a vertical one.
+    - `side`: at which end of the line its name stands.
+    """
+    at_end = side == "end"
+    style: dict[str, Any] = {"color": INK, "linewidth": 0.9, "linestyle": (0, (3, 2)), "zorder": 1.5}
+    if along == "x":
+        line = axes.axhline(y, **style)
+        at, move, align = (float(at_end), y), (0, 3), ("right" if at_end else "left", "bottom")
+        coordinates = axes.get_yaxis_transform()
+    else:
+        line = axes.axvline(y, **style)
+        at, move, align = (y, float(at_end)), (4, 0), ("left", "top" if at_end else "bottom")
+        coordinates = axes.get_xaxis_transform()
+    axes.annotate(
+        label,
+        at,
+        xycoords=coordinates,
+        xytext=move,
+        textcoords="offset points",
+        ha=align[0],
+        va=align[1],
+        fontsize=9.5,
+        bbox={"facecolor": PAPER, "edgecolor": "none", "alpha": 0.75, "pad": 1.0},
+    )
+    return line

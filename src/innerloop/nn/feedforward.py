@@ -1,0 +1,93 @@
+"""Parts that act on each token alone."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from ..core.errors import require
+from .initialise import truncated_normal
+
+
+class MultilayerPerceptron(eqx.Module):
+    r"""One hidden layer with the GELU non-linearity.
+
+    $$y = \mathrm{gelu}(x W_1 + b_1) W_2 + b_2$$
+
+    **Reference:** von Oswald et al. (2023), arXiv 2212.07677: the network before attention in the sine task.
+
+    **Errors:** `ValueError` for a size below one.
+    """
+
+    hidden: Float[Array, "d m"]
+    hidden_bias: Float[Array, "m"] | None
+    output: Float[Array, "m e"]
+    output_bias: Float[Array, "e"] | None
+
+    def __init__(
+        self,
+        width: int,
+        hidden_size: int,
+        output_width: int | None = None,
+        *,
+        use_bias: bool = True,
+        variance: float | Float[Array, ""] = 1.0,
+        key: Key[Array, ""],
+    ):
+        """**Arguments:**
+
+        - `width`: the size of a token.
+        - `hidden_size`: the size of the hidden layer.
+        - `output_width`: the size of an output token; by default `width`.
+        - `use_bias`: whether both maps have a bias, zero at first.
+        - `variance`: of a weight, times its fan-in.
+        - `key`: a random key.
+        """
+        output_width = width if output_width is None else output_width
+        for name, size in dict(width=width, hidden_size=hidden_size, output_width=output_width).items():
+            require(size >= 1, f"{name} must be at least 1, not {size}")
+        first, second = jax.random.split(key)
+        self.hidden = truncated_normal(first, (width, hidden_size), fan_in=width, variance=variance)
+        self.output = truncated_normal(
+            second, (hidden_size, output_width), fan_in=hidden_size, variance=variance
+        )
+        self.hidden_bias = jnp.zeros((hidden_size,)) if use_bias else None
+        self.output_bias = jnp.zeros((output_width,)) if use_bias else None
+
+    def __call__(self, xs: Float[Array, "t d"]) -> Float[Array, "t e"]:
+        """Each token on its own."""
+        hidden = xs @ self.hidden
+        hidden = jax.nn.gelu(hidden if self.hidden_bias is None else hidden + self.hidden_bias[None])
+        outputs = hidden @ self.output
+        return outputs if self.output_bias is None else outputs + self.output_bias[None]
+
+
+class LayerNorm(eqx.Module):
+    r"""Each token shifted and scaled to mean zero and variance one, then by learned numbers.
+
+    $$y = s \odot (x - \bar x) / \sqrt{\mathrm{var}(x) + \epsilon} + b$$
+
+    **Reference:** Ba, Kiros and Hinton (2016), arXiv 1607.06450, equation 4.
+
+    **Errors:** `ValueError` for a width below one or an `epsilon` below zero.
+    """
+
+    scale: Float[Array, "d"]
+    offset: Float[Array, "d"]
+    epsilon: float = eqx.field(static=True)
+
+    def __init__(self, width: int, *, epsilon: float = 1e-5):
+        """**Arguments:**
+
+        - `width`: the size of a token.
+        - `epsilon`: added to the variance.
+        """
+        require(width >= 1, f"width must be at least 1, not {width}")
+        require(epsilon >= 0, f"epsilon must not be negative, but is {epsilon}")
+        self.scale, self.offset, self.epsilon = jnp.ones((width,)), jnp.zeros((width,)), epsilon
+
+    def __call__(self, xs: Float[Array, "t d"]) -> Float[Array, "t d"]:
+        """Each token on its own."""
+        centred = xs - jnp.mean(xs, axis=-1, keepdims=True)
+        variance = jnp.mean(centred**2, axis=-1, keepdims=True)
+        return self.scale[None] * centred * jax.lax.rsqrt(variance + self.epsilon) + self.offset[None]

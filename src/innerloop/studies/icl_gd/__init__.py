@@ -1,0 +1,21 @@
+"""Transformers learn in-context by gradient descent (von Oswald et al., 2023, arXiv 2212.07677)."""
+
+from ...lab.catalogue import PAPERS
+from ...lab.study import Study
+from .claims import CLAIMS
+from .configuration import LAPTOP, PAPER, SMOKE, Config
+from .figures import FIGURES
+from .measure import measure
+
+__all__ = ["Config", "study"]
+
+study = Study(
+    name="icl-gd",
+    paper=PAPERS["icl-gd"],
+    configurations={"smoke": SMOKE, "laptop": LAPTOP, "paper": PAPER},
+    seeds={"smoke": 3, "laptop": 5, "paper": 5},
+    variants=lambda config: config.variants,
+    measure=measure,
+    claims=CLAIMS,
+    figures=FIGURES,
+)

@@ -1,0 +1,237 @@
+"""The conformance battery of sequence layers."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, PyTree
+
+from ..core.errors import UnknownNameError
+from ..nn.sequence import FORMS, AbstractMemoryLayer, AbstractSequenceLayer
+from .battery import run_checks
+from .comparison import assert_same
+
+# Long enough that a state handed over is not the initial one.
+_PREFIX = 3
+
+
+def check_sequence_layer(
+    layer: AbstractSequenceLayer,
+    *,
+    width: int,
+    lengths: Sequence[int] = (0, 1, 6, 13),
+    tolerance: float | None = None,
+    seed: int = 0,
+    expected_failures: Mapping[str, str] | None = None,
+) -> None:
+    """Whether a sequence layer keeps what the interface promises.
+
+    | check | promise |
+    |---|---|
+    | `forms_agree` | all forms give the same outputs and final states, with and without a state |
+    | `gradients_agree` | and the same gradients by every weight, by the input and by the initial state |
+    | `state_hand_over` | cutting a sequence and handing the state over changes nothing |
+    | `step_is_recurrent` | `step`, token by token, is the recurrent form |
+    | `vmap_and_jit` | a batch is the same as one by one, compiled the same as not |
+    | `state_size` | the state has one size at all times, in float32 (float64 for float64 weights) |
+    | `causality` | no output depends on a later token |
+    | `refusals` | wrong widths, states and forms are refused with `ValueError` or `UnknownNameError` |
+    | `memory` | for memory layers: `step` is write, then read; `attend` is write from empty, then read |
+
+    Give a layer with a chunk size below the longest length, or its chunk form is not really tested, and with
+    room for three tokens more than that.
+
+    ```python
+    >>> import jax, innerloop as il
+    >>> layer = il.LinearSelfAttention(il.Projections.random(4, 2, 3, key=jax.random.key(0)), chunk_size=4)
+    >>> il.testing.check_sequence_layer(layer, width=4)
+
+    ```
+
+    **Arguments:**
+
+    - `layer`: the layer.
+    - `width`: of its input tokens.
+    - `lengths`: of the sequences to try.
+    - `tolerance`: relative, root mean square; by default 1e-5 in float32 and 1e-10 in float64.
+    - `seed`: of the random tokens.
+    - `expected_failures`: checks known to fail, each with the reason.
+
+    **Errors:** `AssertionError` that lists every failed check.
+    """
+    dtype = _dtype(layer)
+    numbers = np.random.default_rng(seed)
+
+    def tokens(length: int, *batch: int) -> Array:
+        return jnp.asarray(numbers.standard_normal((*batch, length, width)), dtype)
+
+    run = eqx.filter_jit(lambda layer, xs, state, form: layer(xs, state, form=form))
+    started = run(layer, tokens(_PREFIX), None, "recurrent")[1]
+
+    def same(given: PyTree, wanted: PyTree, what: str) -> None:
+        assert_same(given, wanted, what, tolerance=tolerance)
+
+    def forms_agree() -> None:
+        for length in lengths:
+            xs = tokens(length)
+            for state, start in ((None, "no state"), (started, "a state")):
+                wanted = run(layer, xs, state, "recurrent")
+                for form in FORMS[1:]:
+                    same(run(layer, xs, state, form), wanted, f"{form} form, {length} tokens from {start}")
+            same(
+                run(layer, xs, layer.init_state(), "chunk"),
+                run(layer, xs, None, "chunk"),
+                "the initial state",
+            )
+
+    def gradients_agree() -> None:
+        # The longest length meets whole chunks and a rest; the others are covered by the outputs.
+        for length in {max(lengths), min((n for n in lengths if n), default=1)}:
+            xs = tokens(length)
+            wanted = _gradients(layer, xs, started, "recurrent")
+            for form in FORMS[1:]:
+                same(
+                    _gradients(layer, xs, started, form),
+                    wanted,
+                    f"gradients of the {form} form, {length} tokens",
+                )
+
+    def state_hand_over() -> None:
+        length = max(lengths)
+        xs = tokens(length)
+        for form in FORMS:
+            whole, final = run(layer, xs, None, form)
+            for cut in sorted({0, 1, length // 2, length}):
+                first, state = run(layer, xs[:cut], None, form)
+                second, state = run(layer, xs[cut:], state, form)
+                same((jnp.concatenate([first, second]), state), (whole, final), f"{form} form, cut at {cut}")
+
+    def step_is_recurrent() -> None:
+        xs = tokens(max(lengths))
+        step, state, outputs = (
+            eqx.filter_jit(lambda layer, state, x: layer.step(state, x)),
+            layer.init_state(),
+            [],
+        )
+        for x in xs:
+            state, output = step(layer, state, x)
+            outputs.append(output)
+        if outputs:
+            same((jnp.stack(outputs), state), run(layer, xs, None, "recurrent"), "step")
+
+    def vmap_and_jit() -> None:
+        length = max(lengths)
+        batch = tokens(length, 3)
+        for form in FORMS:
+            plain = [layer(xs, started, form=form) for xs in batch]
+            compiled = [run(layer, xs, started, form) for xs in batch]
+            same(compiled, plain, f"{form} form under jit")
+            together = jax.vmap(lambda xs, form=form: layer(xs, started, form=form))(batch)
+            same(
+                together, jax.tree.map(lambda *parts: jnp.stack(parts), *compiled), f"{form} form under vmap"
+            )
+
+    def state_size() -> None:
+        wanted = jax.tree.map(lambda leaf: (jnp.shape(leaf), jnp.result_type(leaf)), layer.init_state())
+        least = jnp.promote_types(dtype, jnp.float32)
+        for leaf in jax.tree.leaves(layer.init_state()):
+            kind = jnp.result_type(leaf)
+            assert kind == least or not jnp.issubdtype(kind, jnp.inexact), f"a state of {kind}, not {least}"
+        for length in lengths:
+            for form in FORMS:
+                final = run(layer, tokens(length), None, form)[1]
+                given = jax.tree.map(lambda leaf: (jnp.shape(leaf), jnp.result_type(leaf)), final)
+                assert given == wanted, (
+                    f"{form} form: the state after {length} tokens is {given}, not {wanted}"
+                )
+
+    def causality() -> None:
+        length = max(lengths)
+        xs, cut = tokens(length), length // 2
+        other = jnp.concatenate([xs[:cut], tokens(length - cut)])
+        for form in FORMS:
+            outputs, changed = run(layer, xs, None, form)[0], run(layer, other, None, form)[0]
+            same(changed[:cut], outputs[:cut], f"{form} form: outputs before a change")
+            if cut < length:
+                assert not np.allclose(changed[cut:], outputs[cut:]), (
+                    f"{form} form: outputs do not depend on the input"
+                )
+
+    def refusals() -> None:
+        misspelt: Any = "chunks"
+        state = layer.init_state()
+        longer = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf]) if jnp.ndim(leaf) else leaf, state)
+        _refuses(lambda: layer(jnp.zeros((2, width + 1), dtype)), "a sequence of wider tokens")
+        _refuses(lambda: layer.step(state, jnp.zeros((width + 1,), dtype)), "a wider token")
+        _refuses(lambda: layer(tokens(2), longer), "a state of another size")
+        _refuses(lambda: layer(tokens(2), {"no such": state}), "a state of another structure")
+        _refuses(lambda: layer(tokens(2), form=misspelt), "an unknown form", UnknownNameError)
+
+    def memory() -> None:
+        assert isinstance(layer, AbstractMemoryLayer)
+        xs, context = tokens(5), tokens(7)
+        empty = layer.init_state()
+        for state, start in ((empty, "an empty memory"), (started, "a memory")):
+            state_after, output = layer.step(state, xs[0])
+            written = layer.write(state, xs[:1])
+            same(
+                (written, layer.read(written, xs[:1])[0]),
+                (state_after, output),
+                f"write, then read, from {start}",
+            )
+            parts = layer.write(layer.write(state, xs[:2]), xs[2:])
+            same(parts, layer.write(state, xs), f"writing in two parts to {start}")
+        same(layer.write(None, context), layer.write(empty, context), "writing to no state")
+        for readers in (xs, xs[:1], xs[:0]):
+            wanted = layer.read(layer.write(None, context), readers)
+            same(layer.attend(context, readers), wanted, f"attend of {len(readers)} tokens")
+        same(layer.attend(context[:0], xs), layer.read(empty, xs), "attend to no context")
+
+    checks = dict(
+        forms_agree=forms_agree,
+        gradients_agree=gradients_agree,
+        state_hand_over=state_hand_over,
+        step_is_recurrent=step_is_recurrent,
+        vmap_and_jit=vmap_and_jit,
+        state_size=state_size,
+        causality=causality,
+        refusals=refusals,
+    )
+    if isinstance(layer, AbstractMemoryLayer):
+        checks["memory"] = memory
+    run_checks(type(layer).__name__, checks, expected_failures)
+
+
+@eqx.filter_jit
+def _gradients(layer: AbstractSequenceLayer, xs: Array, state: PyTree, form: str) -> PyTree:
+    """Gradients of a scalar of all outputs and the final state, by weights, input and initial state."""
+
+    def scalar(moving: PyTree, fixed: PyTree) -> Array:
+        layer, xs, state = eqx.combine(moving, fixed)
+        # Different weights for all entries, or errors could cancel in the sum.
+        leaves = [leaf for leaf in jax.tree.leaves(layer(xs, state, form=form)) if eqx.is_inexact_array(leaf)]
+        return sum(
+            jnp.sum(jnp.cos(jnp.arange(leaf.size, dtype=leaf.dtype)) * jnp.ravel(leaf)) for leaf in leaves
+        )  # pyright: ignore
+
+    moving, fixed = eqx.partition((layer, xs, state), eqx.is_inexact_array)
+    return jax.grad(scalar)(moving, fixed)
+
+
+def _refuses(call: Any, what: str, kinds: Any = (ValueError, TypeError)) -> None:
+    try:
+        call()
+    except kinds as error:
+        assert str(error), f"{what} is refused without a message"
+    except Exception as error:
+        raise AssertionError(f"{what} is refused with a {type(error).__name__}: {error}") from error
+    else:
+        raise AssertionError(f"{what} is accepted")
+
+
+def _dtype(layer: AbstractSequenceLayer) -> jnp.dtype:
+    weights = jax.tree.leaves(eqx.filter(layer, eqx.is_inexact_array))
+    return jnp.result_type(*weights) if weights else jnp.result_type(float)

@@ -1,0 +1,1 @@
+"""The shortest obviously right versions, in numpy float64, independent of the library."""
