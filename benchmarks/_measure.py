@@ -1,12 +1,13 @@
-"""How every benchmark measures: alternating repeats, medians with their range, wall and CPU seconds, load flagged.
+"""How every benchmark measures: alternating repeats, medians with their range, wall and CPU seconds.
 
-One run alternates its sides (A B A B ...), so that a busy moment hits all of them, and reports ratios rather than
-times. Nothing here passes or fails: the goals are printed beside the numbers, and a person reads both.
+One run alternates its sides (A B A B ...), so that a busy moment hits all of them, and reports ratios rather
+than times. Nothing here passes or fails: the goals are printed beside the numbers, and a person reads both.
 """
 
 import importlib.metadata
 import os
 import platform
+import resource
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -24,16 +25,21 @@ class Cost(NamedTuple):
 
 def clock() -> Cost:
     """Now, in both kinds of seconds."""
-    used = os.times()
-    return Cost(time.perf_counter(), used.user + used.system + used.children_user + used.children_system)
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return Cost(time.perf_counter(), time.process_time() + children.ru_utime + children.ru_stime)
+
+
+def since(start: Cost) -> Cost:
+    """What has been used since `start`."""
+    now = clock()
+    return Cost(now.wall - start.wall, now.cpu - start.cpu)
 
 
 def cost_of(call: Callable[[], Any]) -> Cost:
     """Run `call` once. One that returns a `Cost` has measured itself."""
     start = clock()
     result = call()
-    end = clock()
-    return result if isinstance(result, Cost) else Cost(end.wall - start.wall, end.cpu - start.cpu)
+    return result if isinstance(result, Cost) else since(start)
 
 
 def interleave(sides: Mapping[str, Callable[[], Any]], *, repeats: int) -> dict[str, list[Cost]]:
@@ -60,7 +66,7 @@ def print_times(costs: Mapping[str, Sequence[Cost]]) -> None:
 
 
 def ratio(costs: Mapping[str, Sequence[Cost]], side: str, peer: str, *, times: float = 1.0) -> str:
-    """The ratio of the median wall times, with the range of the ratios within each repeat, all times `times`."""
+    """The ratio of the median wall times, with the range of the repeats' own ratios, all times `times`."""
     a, b = ([cost.wall for cost in costs[name]] for name in (side, peer))
     pairs = [times * x / y for x, y in zip(a, b, strict=True)]
     return f"{times * statistics.median(a) / statistics.median(b):.3g} ({min(pairs):.3g} to {max(pairs):.3g})"
@@ -80,7 +86,5 @@ def print_head(question: str) -> None:
         f"{question}\nPython {platform.python_version()}, {versions}; {cores} cores, load average {load:.2f}"
     )
     if load > 1:
-        print(
-            "WARNING: the machine is busy (load average above 1): wall times mean little, ratios less than usual"
-        )
+        print("WARNING: the machine is busy (load average above 1): wall times mean little, ratios not much")
     print(flush=True)

@@ -1,14 +1,15 @@
-"""Which form of linear attention is fastest at which length, and how far is in-context training from the flop floor?
+"""Which form of linear attention is fastest, and how far is in-context training from the flop floor?
 
-The floor of the second question is the time in which this machine, in this run, does as many floating-point
+Forms are compared at several lengths. The floor of the second question is the time in which this machine, in this run, does as many floating-point
 operations (as XLA counts them) in a matrix product of 512 x 512 x 512.
 """
 
 import equinox as eqx
-import innerloop as il
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+import innerloop as il
 from _measure import interleave, print_head, print_times, ratio
 
 BATCH, HEADS, HEAD_WIDTH = 2, 4, 64
@@ -19,7 +20,11 @@ REPEATS = 7
 
 def ready(function, *arguments):
     """A call of a compiled function that returns when the result is there."""
-    return lambda: jax.block_until_ready(function(*arguments)) and None
+
+    def call():
+        jax.block_until_ready(function(*arguments))
+
+    return call
 
 
 def causal_forms() -> None:
@@ -34,7 +39,9 @@ def causal_forms() -> None:
             def forward(layer, xs, form=form):
                 return jax.vmap(lambda one: layer(one, form=form)[0])(xs)
 
-            loss = lambda layer, xs, forward=forward: jnp.mean(forward(layer, xs) ** 2)
+            def loss(layer, xs, forward=forward):
+                return jnp.mean(forward(layer, xs) ** 2)
+
             sides[f"{form} forward"] = ready(eqx.filter_jit(forward), layer, xs)
             sides[f"{form} forward+backward"] = ready(eqx.filter_jit(eqx.filter_grad(loss)), layer, xs)
         outputs = [

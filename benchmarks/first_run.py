@@ -1,7 +1,7 @@
 """How long does the first run of a study take, and how much of that is compilation?
 
-Each repeat runs the smoke scale of `icl-gd` twice in new processes and new run folders: with an empty compilation
-cache, then with the cache that the first one filled. Cold and warm are told apart by counting cache entries.
+Each repeat runs the smoke scale of `icl-gd` twice, in new processes and new run folders: with an empty
+compilation cache, then with the cache that the first one filled. The entries that each run added are counted.
 """
 
 import os
@@ -10,7 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from _measure import cost_of, print_head, print_ratio, print_times
+from _measure import clock, print_head, print_ratio, print_times, since
 from innerloop.studies import built
 
 STUDY, REPEATS = "icl-gd", 3
@@ -19,7 +19,8 @@ STUDY, REPEATS = "icl-gd", 3
 def run(cache: Path, runs: Path) -> int:
     """One run; how many programs it added to the cache."""
     before = len(list(cache.glob("*")))
-    code = f"from innerloop.cli import main; main(['run', '{STUDY}', '--scale', 'smoke', '--runs', {str(runs)!r}])"
+    arguments = ["run", STUDY, "--scale", "smoke", "--runs", str(runs)]
+    code = f"from innerloop.cli import main; main({arguments})"
     environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(cache)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     if done.returncode:
@@ -37,9 +38,9 @@ def main() -> None:
         for repeat in range(REPEATS):
             for state in costs:
                 cache, runs = Path(folder, f"cache-{repeat}"), Path(folder, f"runs-{repeat}-{state}")
-                costs[state].append(
-                    cost_of(lambda cache=cache, runs=runs: added[state].append(run(cache, runs)))
-                )
+                start = clock()
+                added[state].append(run(cache, runs))
+                costs[state].append(since(start))
     print_times(costs)
     print_ratio(costs, "warm", "cold")
     print(f"  cache entries added: cold {added['cold']}, warm {added['warm']}")

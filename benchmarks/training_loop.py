@@ -1,16 +1,17 @@
 """What does `fit` cost beyond a hand-written jitted scan of the same step, and eight seeds beyond one?
 
 Both sides of the first question do the same steps with the same keys; their final weights are compared before
-anything is timed. The step is the usual one on in-context regression. Compilation is left out: the clock of `fit`
-starts after its first chunk of one record, so the growth of its chunks is in.
+anything is timed. The step is the usual one on in-context regression. Compilation is left out: the clock of
+`fit` starts after its first chunk of one record, so the growth of its chunks is in.
 """
 
 import equinox as eqx
-import innerloop as il
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+
+import innerloop as il
 from _measure import Cost, clock, interleave, print_head, print_ratio, print_times
 
 STEPS, RECORD_EVERY, BATCH, REPEATS = 2000, 10, 256, 5
@@ -64,7 +65,7 @@ def main() -> None:
     costs = interleave(
         {
             "fit": lambda: timed_fit(step, carry, 0, STEPS)[0],
-            "hand-written": lambda: jax.block_until_ready(scan(arrays)) and None,
+            "hand-written": lambda: jax.block_until_ready(scan(arrays)),
         },
         repeats=REPEATS,
     )

@@ -1,4 +1,4 @@
-"""A root of run folders as a report may find it: good runs, failures, damage, and names that try to be markup.
+"""A root of run folders as a report may find it: good runs, failures, damage, names that try to be markup.
 
 `python tests/report_runs.py FOLDER` writes it with its report, to look at.
 """

@@ -77,6 +77,7 @@ def test_integers_written_for_floats_become_floats():
     assert type(back.lr) is float
     assert type(back.layers[0].gain) is float
     assert type(back.layers[0].width) is int
+    assert type(from_dict(Example, {"pair": [1, 2]}).pair[1]) is float
 
 
 def test_fields_that_are_not_given_keep_their_defaults():

@@ -111,6 +111,13 @@ def test_a_step_measured_again_counts_once(run, tmp_path):
     assert values == [33.0, 1.0]
 
 
+def test_lines_of_one_step_are_put_together(run, tmp_path):
+    run.cell("adam", 0).append_metrics([{"step": 20, "phase": "final", "rank": 3.0}])
+    found = json.loads(export(run, "json", tmp_path / "out.json").read_text())
+    last = found["cells"][0]["metrics"][-1]
+    assert last == {"step": 20, "phase": "final", "accuracy": 0.75, "rank": 3.0}
+
+
 def test_json_reads_back(run, tmp_path):
     path = export(run, "json", tmp_path / "deep" / "run.json")
     found = json.loads(path.read_text(), parse_constant=pytest.fail)
@@ -204,7 +211,7 @@ def test_mlflow_reads_back(run, tmp_path):
 
 
 def offline_records(path):
-    """The records of an offline W&B file, a LevelDB log: in blocks of 32 KiB, checksum, length, kind, payload."""
+    """Records of an offline W&B file, a LevelDB log in blocks of 32 KiB: checksum, length, kind, payload."""
     data, at, whole = path.read_bytes(), 7, b""
     while at + 7 <= len(data):
         left = 32768 - at % 32768

@@ -7,6 +7,7 @@ import pytest
 from innerloop.core.errors import InnerloopError
 from innerloop.lab.judge import Judgement, judge, read_claims, write_claims
 from innerloop.lab.paper import Paper
+from innerloop.lab.store import CellFolder
 from innerloop.lab.study import Claim, Control, Study, at_least, at_most
 from synthetic_runs import Settings, fill, make_run, records_of
 
@@ -92,7 +93,7 @@ def test_every_seed_must_satisfy(tmp_path):
 def test_one_seed(tmp_path):
     mean = verdict(tmp_path, claim(constant([0.5]), control=constant([9.0])), seeds=(0,))
     assert mean.verdict == "undecided"
-    assert "more seeds" in mean.reason
+    assert mean.reason == "one seed gives no interval; run more seeds, for example --seeds 5"
     assert (mean.estimate, mean.low, mean.high) == (0.5, -math.inf, math.inf)
     every = verdict(tmp_path, claim(constant([0.5]), control=constant([9.0]), over_seeds="every"), seeds=(0,))
     assert every.verdict == "holds"
@@ -170,6 +171,20 @@ def test_each_claim_is_held_to_its_own_cells(tmp_path):
     found = judge(study_of(of_sgd, of_adam, again), records_of(run))
     assert [item.verdict for item in found] == ["undecided", "holds", "undecided"]
     assert "sgd-s1 failed at step 3" in found[2].reason
+
+
+def test_a_cell_is_read_from_disk_once(tmp_path, monkeypatch):
+    run = make_run(tmp_path)
+    for seed in SEEDS:
+        fill(run, "adam", seed, final={"loss": 0.5 + 0.01 * seed})
+    read = []
+    original = CellFolder.read_metrics
+    monkeypatch.setattr(
+        CellFolder, "read_metrics", lambda cell: read.append(cell.path.name) or original(cell)
+    )
+    loss = [claim(lambda records: records.final("adam", "loss"), id=f"c{i}") for i in range(4)]
+    assert [item.verdict for item in judge(study_of(*loss), records_of(run))] == ["holds"] * 4
+    assert sorted(read) == ["adam-s0", "adam-s1", "adam-s2"]
 
 
 def test_a_nan_from_sound_cells_names_the_seed(tmp_path):

@@ -256,8 +256,8 @@ def test_settings_that_differ_from_the_scale_are_marked(full):
         "null",
         '{"claims": []}',
         '[1, "x", null]',
-        '[{"id": 7, "threshold": "x", "estimate": [], "per_seed": {"a": 1}, "control": 3, "verdict": "sure"}]',
-        '[{"id": "\\ud800", "statement": "\\u0000\\u001b[31m", "estimate": 1e999, "per_seed": [1e308, -1e308, true]}]',
+        '[{"id": 7, "threshold": "x", "estimate": [], "per_seed": {"a": 1}, "control": 3, "verdict": "yes"}]',
+        '[{"id": "\\ud800", "statement": "\\u0000\\u001b[31m", "estimate": 1e999, "per_seed": [1e308]}]',
         '[{"estimate": 1' + "0" * 400 + ', "threshold": -1e308, "low": 0, "high": 1e308, "direction": "<="}]',
     ],
 )

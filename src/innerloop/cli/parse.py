@@ -44,6 +44,8 @@ def parse(arguments: Sequence[str]) -> tuple[Any, list[str]]:
         raise SystemExit(0)
     if not given:
         given = ["--help"]
+    if given[0].startswith("-") and given[0] not in ("-h", "--help"):
+        raise UsageError(f"the command comes before its flags ({given[0]}); `innerloop --help` lists the commands")
     asks_help = given[0] == "run" and any(item in ("-h", "--help") for item in given)
     if asks_help and len(given) > 2:
         _help_for_study(given)
@@ -87,7 +89,12 @@ def flags_of(config: Any, prefix: str = "") -> list[str]:
     for field in dataclasses.fields(config):
         value = getattr(config, field.name, None)
         name = f"{prefix}{field.name.replace('_', '-')}"
-        names.extend(flags_of(value, f"{name}.") if dataclasses.is_dataclass(value) else [f"--{name}"])
+        if dataclasses.is_dataclass(value):
+            names.extend(flags_of(value, f"{name}."))
+        else:
+            names.append(f"--{name}")
+            if isinstance(value, bool):
+                names.append(f"--{prefix}no-{field.name.replace('_', '-')}")
     return names
 
 
@@ -99,7 +106,7 @@ def refuse_unknown(rest: Sequence[str], allowed: Sequence[str]) -> None:
     for item in rest:
         if item.startswith("-"):
             raise UnknownNameError("flag", item.split("=", 1)[0], [*allowed, "--debug"])
-    raise UsageError(f"unexpected argument {rest[0]!r}")
+    raise _unexpected(rest[0])
 
 
 def one_line_errors(call: Callable[[], Parsed], allowed: Sequence[str]) -> Parsed:
@@ -112,35 +119,60 @@ def one_line_errors(call: Callable[[], Parsed], allowed: Sequence[str]) -> Parse
         if not stop.code:
             raise
         lines = [re.sub(r"[─-╿]", " ", line).strip() for line in boxed.getvalue().splitlines()]
-        lines = [line for line in lines if line]
-        unknown = re.search(r"Unrecognized options: (\S+?)[,\s]*(?:$|\s)", "\n".join(lines))
-        if unknown:
-            raise UnknownNameError("flag", unknown.group(1).rstrip(","), allowed) from None
-        told = [line for line in lines[1:] if not line.startswith(("For full help", "Argument helptext", "(default"))]
-        raise UsageError(" ".join(told[:3]) or "the arguments cannot be read; see --help") from None
+        raise _explain([line for line in lines[1:] if line], allowed) from None
     except ValueError as error:  # a configuration refused at construction
         raise UsageError(str(error)) from error
+
+
+def _explain(lines: list[str], allowed: Sequence[str]) -> UsageError:
+    """What tyro told, in our words; in its own where we know none."""
+    text = " ".join(lines)
+    if match := re.search(r"Unrecognized options: ([^\s,]+)", text):
+        given = match[1]
+        return UnknownNameError("flag", given, allowed) if given[0] == "-" else _unexpected(given)
+    if match := re.search(r"invalid choice '(.*?)' for argument '(.*?)'.*Expected one of \((.*?),?\)", text):
+        return UnknownNameError(f"value of {match[2]}", match[1], re.findall(r"'(.*?)'", match[3]))
+    if match := re.search(r"Missing value for argument '(.*?)'. Expected (\d+) value", text):
+        return UsageError(f"{match[1]} takes {'a value' if match[2] == '1' else f'{match[2]} values'}: too few are given")
+    if match := re.search(r"Missing from (.*?): \S+ (.*?) \(required\)", text):
+        return UsageError(f"`{match[1]}` needs an argument: {match[2]}")
+    told, _, help_text = text.partition(" Argument helptext: ")
+    given = re.search(r"('[^']*'|\"[^\"]*\"|\[.*?\])(?=\.|$| into | Got errors)", told)
+    if help_text and given and (match := re.match(r"Error parsing (--[^\s:]+)", told)):
+        metavar = next(line for line in lines[lines.index("Argument helptext:") :] if line.startswith("--"))
+        return UsageError(f"{match[1]} takes {_kind(metavar.partition(' ')[2])}, not {given[1].strip('[]')}")
+    # A configuration refused at construction: its own reason is all there is to say.
+    told = re.sub(r" For full helptext.*", "", re.sub(r"^Error parsing (?!--)\S+: ", "", told))
+    return UsageError(told or "the arguments cannot be read; see --help")
+
+
+def _kind(metavar: str) -> str:
+    """tyro's name of a type in words: `{None}|FLOAT` is None or a number."""
+    words = {"INT": "an integer", "FLOAT": "a number", "[INT [INT ...]]": "integers", "[FLOAT [FLOAT ...]]": "numbers"}
+    return " or ".join(words.get(part, part.strip("{}")) for part in metavar.split("|")) or "a value of another kind"
+
+
+def _unexpected(argument: str) -> UsageError:
+    return UsageError(f"unexpected argument {argument!r}")
 
 
 def _help_for_study(given: list[str]) -> None:
     """`innerloop run STUDY --help`: the flags of `run`, then those of the study."""
     from ..studies import load
 
-    names = [item for item in given[1:] if not item.startswith("-")]
-    if not names:
+    others = [item for item in given[1:] if item not in ("-h", "--help")]
+    run, _ = one_line_errors(lambda: tyro.cli(Run, args=others, return_unknown_args=True), flags_of(Run))
+    if not run.studies:
         return
-    study = load(names[0])
+    name = run.studies[0]
+    study = load(name)
+    config = study.configurations.get(run.scale, next(iter(study.configurations.values())))
     with contextlib.suppress(SystemExit):
-        tyro.cli(Run, args=["--help"], prog=f"innerloop run {names[0]}")
-    scale = "smoke"
-    for index, item in enumerate(given):
-        if item == "--scale" and index + 1 < len(given):
-            scale = given[index + 1]
-    config = study.configurations.get(scale, study.configurations["smoke"])  # pyright: ignore[reportArgumentType]
+        tyro.cli(Run, args=["--help"], prog=f"innerloop run {name}")
     tyro.cli(
         type(config),
         default=config,
         args=["--help"],
-        prog=f"innerloop run {names[0]}",
-        description=f"Configuration of {study.name} at scale {scale}",
+        prog=f"innerloop run {name}",
+        description=f"Configuration of {study.name} at scale {run.scale}",
     )

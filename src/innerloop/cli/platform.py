@@ -6,10 +6,11 @@ import contextlib
 import importlib.metadata
 import os
 import re
+import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 # jaxlib 0.10.1 prints these when a compilation is read back from the cache; they mean nothing to anybody.
 HARMLESS = re.compile(rb"cpu_aot_(loader|compiler)|Machine type used for XLA:CPU compilation|cpu_executable_run_options")
@@ -33,31 +34,53 @@ def set_up_jax() -> None:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
+# A process of its own, so that the last words of a process that the native library aborts still get through.
+FILTER = """
+import os, re, signal, sys
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, signal.SIG_IGN)
+harmless = re.compile(os.fsencode(sys.argv[1]))
+for line in sys.stdin.buffer:
+    if not harmless.search(line):
+        os.write(2, line)
+"""
+
+
 @contextlib.contextmanager
 def quiet_native_messages() -> Iterator[None]:
     """Keep exactly the harmless lines of the native library from the terminal; everything else passes."""
-    original = os.dup(2)
-    reader, writer = os.pipe()
-    python_stderr = sys.stderr
-    # Python's own messages go straight to the terminal (and keep knowing that it is one).
-    sys.stderr = os.fdopen(os.dup(original), "w", buffering=1)
-    os.dup2(writer, 2)
-    os.close(writer)
-
-    def forward() -> None:
-        with os.fdopen(reader, "rb") as lines:
-            for line in lines:
-                if not HARMLESS.search(line):
-                    os.write(original, line)
-
-    thread = threading.Thread(target=forward, daemon=True)
-    thread.start()
+    command = [sys.executable, "-I", "-S", "-c", FILTER, os.fsdecode(HARMLESS.pattern)]
+    sys.stderr.flush()
+    original, python_stderr = os.dup(2), sys.stderr
+    child = subprocess.Popen(command, stdin=subprocess.PIPE)
+    assert child.stdin is not None
+    if _is_stderr_itself(python_stderr):
+        # Python's own messages go straight to the terminal (and keep knowing that it is one). Never closed: whoever
+        # asks for sys.stderr meanwhile, such as a logging handler, may keep it.
+        sys.stderr = os.fdopen(
+            os.dup(original),
+            "w",
+            buffering=1,
+            encoding=python_stderr.encoding,
+            errors="backslashreplace",
+            closefd=False,
+        )
+    os.dup2(child.stdin.fileno(), 2)
     try:
         yield
     finally:
         sys.stderr.flush()
-        os.dup2(original, 2)
-        thread.join(timeout=2)
-        sys.stderr.close()
         sys.stderr = python_stderr
+        os.dup2(original, 2)
         os.close(original)
+        child.stdin.close()
+        # It ends with its input, unless a process that outlives this block still holds the other end.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(timeout=2)
+
+
+def _is_stderr_itself(stream: TextIO) -> bool:
+    try:
+        return stream.fileno() == 2
+    except (OSError, ValueError):  # captured, as in a test or a notebook
+        return False

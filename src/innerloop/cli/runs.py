@@ -14,11 +14,15 @@ from ..core.errors import InnerloopError, UsageError
 from .look import MARKS, default_runs, print_config
 
 if TYPE_CHECKING:
+    from ..lab.compare import Comparison
     from ..lab.judge import Judgement
     from ..lab.progress import Display
     from ..lab.runner import Outcome
     from ..lab.store import Run as StoredRun
     from ..lab.study import Study
+
+
+MANY_SEEDS = 10_000
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
@@ -30,6 +34,10 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     if "," not in text:
         if not numbers or numbers[0] < 1:
             raise UsageError(f"--seeds {text}: at least one seed is needed")
+        if numbers[0] > MANY_SEEDS:
+            raise UsageError(
+                f"--seeds {text} asks for {text} seeds, more than {MANY_SEEDS}; seed {text} alone is --seeds {text},"
+            )
         return tuple(range(numbers[0]))
     if not numbers or len(set(numbers)) != len(numbers) or min(numbers) < 0 or max(numbers) >= 2**32:
         raise UsageError(f"--seeds {text}: seeds must be different whole numbers from 0 to 2^32 - 1")
@@ -59,9 +67,8 @@ class Run:
         from .parse import flags_of, parse_config
 
         if not self.studies:
-            raise UsageError("which study? `innerloop list` shows them")
-        if self.checkpoint_seconds < 0:
-            raise UsageError(f"--checkpoint-seconds must not be negative: {self.checkpoint_seconds:g}")
+            raise UsageError("which study? It comes before its flags: innerloop run icl-gd; `innerloop list` shows all")
+        check_seconds(self.checkpoint_seconds)
         if rest and len(self.studies) > 1:
             raise UsageError(f"{rest[0]} belongs to one study's configuration; run the studies one by one to use it")
         seeds = parse_seeds(self.seeds) if self.seeds is not None else None
@@ -71,10 +78,10 @@ class Run:
             if self.scale not in study.configurations:
                 raise UsageError(f"{study.name} has no scale {self.scale!r}; it has {', '.join(study.configurations)}")
             config = parse_config(study.configurations[self.scale], rest, study=name, also=flags_of(Run))
-            work.append((study, config, seeds or tuple(range(study.seeds[self.scale]))))
+            work.append((name, study, config, seeds or tuple(range(study.seeds[self.scale]))))
         return max(self._run(*item) for item in work)
 
-    def _run(self, study: Study, config: Any, seeds: tuple[int, ...]) -> int:
+    def _run(self, name: str, study: Study, config: Any, seeds: tuple[int, ...]) -> int:
         from ..core.config import flatten
         from ..lab.runner import run_study
         from .platform import quiet_native_messages, set_up_jax
@@ -99,7 +106,7 @@ class Run:
                     display=display,
                 )
             )
-        return finish(outcome, root, study)
+        return finish(outcome, root, study, name)
 
 
 @dataclass(frozen=True)
@@ -108,18 +115,27 @@ class Resume:
 
     run: Positional[Path]
     """The run folder, such as runs/icl-gd/laptop-1a2b3c4d."""
+    study: str | None = None
+    """The path of the study's file, if it is one of your own."""
     checkpoint_seconds: float = 30.0
     """How often training state is saved."""
 
     def execute(self, rest: list[str]) -> int:
         from ..lab.runner import continue_run
         from ..lab.store import Run as StoredRun
-        from ..studies import load
+        from ..studies import built, load
         from .platform import quiet_native_messages, set_up_jax
 
+        check_seconds(self.checkpoint_seconds)
         path = find_run(self.run)
         run = StoredRun.open(path)
-        study = load(run.study)
+        if self.study is None and run.study not in built():
+            # A path in somebody's run folder is no reason to execute what lies there.
+            raise UsageError(f"{path} is of {run.study!r}, not on the board; name its file: --study ./YOUR_STUDY.py")
+        name = self.study or run.study
+        study = load(name)
+        if study.name != run.study:
+            raise UsageError(f"{path} is of study {run.study!r}, but {name} is study {study.name!r}")
         set_up_jax()
         with quiet_native_messages():
             outcome = with_display(
@@ -127,13 +143,15 @@ class Resume:
                     study, run, checkpoint_seconds=self.checkpoint_seconds, display=display
                 )
             )
-        return finish(outcome, path.parent.parent, study)
+        return finish(outcome, path.parent.parent, study, name)
 
 
 @dataclass(frozen=True)
 class Report:
     """Judge all stored runs again and write the report; nothing is measured."""
 
+    studies: Positional[tuple[str, ...]] = ()
+    """Paths of study files of your own, whose runs are to be in the report too."""
     runs: Path | None = None
     """Where run folders are (default: $INNERLOOP_RUNS, else ./runs)."""
     output: Path | None = None
@@ -148,15 +166,18 @@ class Report:
         root = self.runs or default_runs()
         if not root.is_dir():
             raise UsageError(f"there is no folder {root}; `innerloop run icl-gd` makes it, or choose another by --runs")
+        studies = {study.name: study for study in map(load, self.studies)}
         with explain_disk_errors(root):
             for path in find_runs(root):
                 try:
                     run = StoredRun.open(path)
-                    if run.study in built():
-                        conclude(load(run.study), run)
+                    if run.study not in studies and run.study in built():
+                        studies[run.study] = load(run.study)
+                    if run.study in studies:
+                        conclude(studies[run.study], run)
                 except InnerloopError as error:
-                    print(f"{path}: {error}", file=sys.stderr)
-            print(f"report: {write_report(root, self.output)}")
+                    print(f"innerloop: {error}; the report goes on without it", file=sys.stderr)
+            print(f"report: {write_report(root, self.output, *studies.values())}")
         return 0
 
 
@@ -165,18 +186,23 @@ class Compare:
     """Two runs of one study: configuration, verdicts, metrics with intervals, curves."""
 
     first: Positional[Path]
+    """The first run folder."""
     second: Positional[Path]
+    """The second run folder."""
     output: Path | None = None
     """A new folder for the curves and tables (default: nothing is written)."""
 
     def execute(self, rest: list[str]) -> int:
-        from ..lab.compare import compare, print_comparison, write_comparison
+        from ..lab.compare import compare, write_comparison
+        from ..lab.runner import explain_disk_errors
         from ..lab.store import Run as StoredRun
 
         comparison = compare(StoredRun.open(find_run(self.first)), StoredRun.open(find_run(self.second)))
         print_comparison(comparison)
         if self.output is not None:
-            print(f"written to {write_comparison(comparison, self.output)}")
+            with explain_disk_errors(self.output):
+                write_comparison(comparison, self.output)
+            print(f"written to {self.output}")
         return 0
 
 
@@ -201,6 +227,11 @@ class Export:
         with explain_disk_errors(output):
             print(f"written to {export(run, self.to, output)}")
         return 0
+
+
+def check_seconds(seconds: float) -> None:
+    if not seconds >= 0:  # so that "nan" is refused as well
+        raise UsageError(f"--checkpoint-seconds must not be negative: {seconds:g}")
 
 
 def find_run(path: Path) -> Path:
@@ -228,16 +259,20 @@ def with_display(work: Any) -> Outcome:
         display.close()
 
 
-def finish(outcome: Outcome, root: Path, study: Study) -> int:
-    """Show the claims and where everything is; the exit code of the run."""
+def finish(outcome: Outcome, root: Path, study: Study, name: str) -> int:
+    """Show the claims and where everything is; the exit code of the run. `name` is the study as it was asked for."""
+    from ..lab.runner import explain_disk_errors
+
     print_claims(outcome.judgements)
-    print(f"\nrun:    {outcome.run.path}\nreport: {write_report(root, None, study)}")
+    print(f"\nrun:    {outcome.run.path}")
+    with explain_disk_errors(root):
+        print(f"report: {write_report(root, None, study)}")
     if outcome.paused:
-        print(f"go on:  innerloop resume {shlex.quote(str(outcome.run.path))}")
-        return 130
+        of = ["--study", name] if name.endswith(".py") else []
+        print(f"go on:  {shlex.join(['innerloop', 'resume', str(outcome.run.path), *of])}")
     for error in outcome.errors:
         print(f"innerloop: {error}", file=sys.stderr)
-    return 1 if outcome.errors else 0
+    return 130 if outcome.paused else 1 if outcome.errors else 0
 
 
 def write_report(root: Path, output: Path | None, *known: Study) -> Path:
@@ -268,3 +303,41 @@ def print_claims(judgements: list[Judgement]) -> None:
         verdict = f"[{MARKS[item.verdict]}]{item.verdict}[/]" + (f" ({escape(item.reason)})" if item.reason else "")
         table.add_row(item.id, escape(item.statement), ours, f"{item.direction} {item.threshold:g}", control, verdict)
     Console().print("\n", table)
+
+
+def print_comparison(comparison: Comparison) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    def show(value: Any) -> str:
+        return "" if value is None else f"{value:.4g}" if isinstance(value, float) else escape(str(value))
+
+    console = Console()
+    console.print(f"A: {comparison.a.path}\nB: {comparison.b.path}", markup=False, highlight=False)
+    tables = {
+        "settings": [("setting", "A", "B"), *((name, *pair) for name, pair in comparison.settings.items())],
+        "claims": [
+            ("claim", "statement", "A", "", "B", ""),
+            *(
+                (row.id, row.statement, row.verdict_a, row.estimate_a, row.verdict_b, row.estimate_b)
+                for row in comparison.verdicts
+            ),
+        ],
+        "metrics": [
+            ("variant", "phase", "metric", "A", "B", "B - A", "B / A"),
+            *(
+                (row.variant, row.phase, row.metric, row.a, row.b, row.difference, row.ratio)
+                for row in comparison.metrics
+            ),
+        ],
+    }
+    for title, (header, *rows) in tables.items():
+        table = Table(*header, title=None, box=None, pad_edge=False)
+        for row in rows:
+            table.add_row(*map(show, row))
+        console.print(f"\n[bold]{title}[/bold]{'' if rows else ': nothing differs' if title == 'settings' else ': none'}")
+        if rows:
+            console.print(table)
+    for note in comparison.notes:
+        console.print(f"note: {note}", markup=False, highlight=False)

@@ -37,9 +37,11 @@ class RecordedCell:
         return read_json(self.folder.path / "done.json")
 
     def rows(self) -> list[dict[str, Any]]:
-        """The records by step; where a step was measured again, the newer one."""
-        newest = {(row["step"], row["phase"]): row for row in self.folder.read_metrics()}
-        return sorted(newest.values(), key=lambda row: row["step"])
+        """One record per step and phase, by step: all its metrics, each with its newest value."""
+        merged: dict[tuple[int, str], dict[str, Any]] = {}
+        for row in self.folder.read_metrics():
+            merged.setdefault((row["step"], row["phase"]), {}).update(row)
+        return sorted(merged.values(), key=lambda row: row["step"])
 
     def measurements(self) -> Iterator[tuple[str, int, str, float]]:
         """`(phase, step, metric, value)` of everything recorded; NaN where the value was not finite."""

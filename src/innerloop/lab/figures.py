@@ -1,7 +1,7 @@
 """Figures: from stored records to a table, from the table to a reproducible SVG, in one house style.
 
-A study's `data` makes the table and its `draw` sees nothing else. The helpers below (`curve_table`, `pivot`, `band`,
-`heat`, `line_at`) are what most studies need in between.
+A study's `data` makes the table and its `draw` sees nothing else. The helpers below (`curve_table`, `pivot`,
+`band`, `heat`, `line_at`) are what most studies need in between.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 from xml.etree import ElementTree
 
 import numpy as np
@@ -22,8 +22,8 @@ from ..core.errors import require
 from .store import Records, Run, write_atomically
 from .study import Figure, Study, Table
 
-# Colours with a meaning. A stored SVG shows them as they are (dark ink on white); inlined in a page they become
-# CSS, so that one drawing serves light and dark. They are odd on purpose: nobody else will happen to use them.
+# Colours with a meaning. A stored SVG shows them as they are (dark ink on white); inlined in a page they
+# become CSS, so that one drawing serves light and dark. They are odd on purpose: nobody uses them by chance.
 INK = "#1d2227"
 PAPER = "#fffefd"
 CYCLE = ("#0f6cb1", "#c9510c", "#0b8463", "#9d4f90", "#8f6a06", "#3a8fb0")
@@ -42,10 +42,21 @@ _IN_A_PAGE = {
     **{colour: f"var(--series-{number}, {colour})" for number, colour in enumerate(CYCLE, 1)},
 }
 _SVG = "http://www.w3.org/2000/svg"
-_ELEMENTS = frozenset(
-    "svg g defs path use text tspan rect circle ellipse line polyline polygon clipPath image linearGradient"
-    " radialGradient stop pattern title desc".split()
-)
+_SHAPES = {
+    "path",
+    "use",
+    "rect",
+    "circle",
+    "ellipse",
+    "line",
+    "polyline",
+    "polygon",
+    "text",
+    "tspan",
+    "image",
+}
+_AROUND_SHAPES = {"svg", "g", "defs", "clipPath", "linearGradient", "radialGradient", "stop", "pattern"}
+_ELEMENTS = _SHAPES | _AROUND_SHAPES | {"title", "desc"}
 
 
 @dataclass(frozen=True)
@@ -68,8 +79,8 @@ def house_style() -> Iterator[None]:
     from cycler import cycler
 
     settings: dict[str, Any] = {
-        # Real text: searchable, small, in the reader's own font. The layout is computed for DejaVu Sans, which is
-        # wider than the usual system fonts, so a substitute never runs over.
+        # Real text: searchable, small, in the reader's own font. The layout is computed for DejaVu Sans,
+        # which is wider than the usual system fonts, so a substitute never runs over.
         "svg.fonttype": "none",
         "svg.hashsalt": "innerloop",
         "font.family": ["DejaVu Sans"],
@@ -122,7 +133,7 @@ def house_style() -> Iterator[None]:
     }
     with matplotlib.rc_context():
         matplotlib.rcdefaults()  # a user's matplotlibrc must not change a figure
-        matplotlib.rcParams.update(settings)
+        matplotlib.rcParams.update(cast(Any, settings))
         yield
 
 
@@ -178,7 +189,7 @@ def to_csv(table: Table) -> str:
 
 
 def write_figures(run: Run, drawn: Iterable[DrawnFigure]) -> None:
-    """Store each figure as `figures/<id>.svg` and `.csv`; a figure that was not drawn leaves no old picture behind."""
+    """Store each figure as `figures/<id>.svg` and `.csv`; one that was not drawn leaves no old picture."""
     for figure in drawn:
         if figure.reason and not _is_plain(figure.id):
             continue  # refused when it was drawn; there can be no file of that name
@@ -256,7 +267,7 @@ def _shorten(match: re.Match[str]) -> str:
     return f"{float(match[0]):.2f}".rstrip("0").rstrip(".")
 
 
-# ---- what study authors use in `data` and `draw` -------------------------------------------------------------------
+# ---- what study authors use in `data` and `draw` ----
 
 
 def curve_table(

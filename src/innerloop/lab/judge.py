@@ -106,7 +106,10 @@ def _judge_claim(claim: Claim, records: Records) -> Judgement:
     if verdict != "not measured" and control.verdict != "fails":
         # A measurement that cannot tell the method from its control says nothing about the method.
         complaint = _complain(claim.control, control)
-        verdict, reason = "undecided", f"{reason}; {complaint}" if verdict == "undecided" else complaint
+        if verdict != "undecided":
+            verdict, reason = "undecided", complaint
+        elif control.reason != reason:
+            reason = f"{reason}; {complaint}"
     return Judgement(
         id=claim.id,
         statement=claim.statement,

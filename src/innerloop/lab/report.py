@@ -1,7 +1,7 @@
 """The report: every study, claim, figure and failure of a root of runs in one self-contained HTML file.
 
-It makes no request, runs nothing that it read, and forbids both to the browser by a content security policy: the
-only script that may run is the one beside the template, named by its hash.
+It makes no request, runs nothing that it read, and forbids both to the browser by a content security policy:
+the only script that may run is the one beside the template, named by its hash.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def _totals(board: Board) -> dict[str, int]:
     return {verdict: sum(head.counts[verdict] for head in heads) for verdict in VERDICTS}
 
 
-# ---- figures ---------------------------------------------------------------------------------------------------------
+# ---- figures ----
 
 
 def _figures(view: StudyView, folder: Path) -> dict[str, Any]:
@@ -135,6 +135,7 @@ def _figures(view: StudyView, folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         problem = f"The figures could not be stored in the run folder: {text(error)}"
     shown = []
+    sizes = {figure.id: figure.size for figure in view.study.figures}
     for figure in drawn:
         svg, reason = "", text(figure.reason)
         if figure.svg:
@@ -155,6 +156,7 @@ def _figures(view: StudyView, folder: Path) -> dict[str, Any]:
                 "caption": figure.caption,
                 "paper": figure.paper,
                 "svg": svg,
+                "wide": sizes[figure.id][0] > 7.5,  # inches; such a figure takes both columns
                 "reason": reason,
                 "csv": link if data else "",
                 "file": f"{_slug(view.name)}-{_slug(head.name)}-{_slug(figure.id)}.csv",
@@ -163,7 +165,7 @@ def _figures(view: StudyView, folder: Path) -> dict[str, Any]:
     return {"drawn": shown, "problem": problem}
 
 
-# ---- numbers and words -----------------------------------------------------------------------------------------------
+# ---- numbers and words ----
 
 
 def format_number(value: float | None, decimals: int | None = None) -> str:
@@ -246,16 +248,16 @@ def _cited(paper: Paper) -> str:
     return f"{names[0]} et al." if len(names) > 2 else " and ".join(names)
 
 
-# ---- the strip: an interval against its threshold -----------------------------------------------------------------
+# ---- the strip: an interval against its threshold ----
 
 _LEFT, _RIGHT, _WIDTH = 52.0, 372.0, 384.0
 
 
 def strip(claim: ClaimView, seeds: tuple[Any, ...]) -> dict[str, Any]:
-    """Where everything stands in the small drawing of a claim, in its own coordinates (the template draws it).
+    """Where everything stands in the small drawing of a claim; the template draws it.
 
-    The axis spans ours and the threshold. A control far away would squeeze both into a line, so it then stands at
-    the edge, as an arrow with its number.
+    The axis spans ours and the threshold. A control far away would squeeze both into a line, so it then
+    stands at the edge, as an arrow with its number.
     """
     limits = [] if claim.threshold is None else [claim.threshold]
     inner = [*claim.ours.finite(), *limits]

@@ -1,7 +1,7 @@
 """What a report shows, read from run folders without trusting them.
 
-A run folder may be half-written, damaged, made by a newer version or by someone else. Here everything becomes plain
-text and finite numbers; what cannot be read is named with its reason and left out.
+A run folder may be half-written, damaged, made by a newer version or by someone else. Here everything becomes
+plain text and finite numbers; what cannot be read is named with its reason and left out.
 """
 
 from __future__ import annotations
@@ -185,7 +185,7 @@ def _explain(error: Exception, root: Path) -> str:
 
 
 def _order(runs: list[RunView]) -> tuple[tuple[RunView, ...], tuple[RunView, ...]]:
-    """The newest run per scale, larger scales first (a complete one before an unfinished one), and the rest."""
+    """The newest run per scale, larger scales first (complete before unfinished), and the rest."""
     ranked = sorted(runs, key=lambda view: (view.complete, view.when, view.name), reverse=True)
     newest: dict[str, RunView] = {}
     for view in ranked:
@@ -308,9 +308,10 @@ def _cells(run: Run, study: Study | None, problems: list[str]) -> tuple[list[Fai
 
 def _settings(run: Run, study: Study | None) -> tuple[Setting, ...]:
     changed: dict[str, tuple[Any, Any]] = {}
-    if study is not None and run.scale in study.configurations:
+    defaults: Mapping[str, Any] = {} if study is None else {**study.configurations}
+    if run.scale in defaults:
         # Through JSON, so that a tuple of the default equals the list that was stored.
-        usual = json.loads(json.dumps(flatten(study.configurations[run.scale])))
+        usual = json.loads(json.dumps(flatten(defaults[run.scale])))
         changed = diff(usual, flatten(run.config))
     return tuple(
         Setting(text(name), _value(value), _value(changed[name][0]) if name in changed else None)

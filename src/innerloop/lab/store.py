@@ -41,8 +41,9 @@ def write_atomically(path: Path, content: str | bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except OSError:
+    except OSError as error:
         temporary.unlink(missing_ok=True)
+        error.filename = error.filename or str(path)  # a full disk does not say for whom it was too small
         raise
 
 
@@ -74,12 +75,13 @@ def read_json(path: Path) -> Any:
         raise InnerloopError(f"{path} is damaged ({error}); the run's cells are untouched") from error
 
 
-@dataclass(frozen=True)
+@dataclass
 class CellFolder:
     """The files of one cell."""
 
     path: Path
     _known: dict[tuple[Any, ...], str] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _size: int = field(default=0, init=False, repr=False, compare=False)  # of the metrics file with these lines
 
     @property
     def finished(self) -> bool:
@@ -116,13 +118,14 @@ class CellFolder:
         """
         path = self.path / "metrics.jsonl"
         notes = []
-        if not self._known:  # only the process that holds the lock appends, so the file is read once
-            lines, size = self._whole_lines()
-            self._known.update((_key(json.loads(line)), line) for line in lines)
-            torn = path.stat().st_size - size if path.exists() else 0
-            if torn:
+        size = path.stat().st_size if path.exists() else 0
+        if size != self._size:  # read once, not at every call: only the process that holds the lock appends
+            lines, self._size = self._whole_lines()
+            self._known = {_key(json.loads(line)): line for line in lines}
+            if size > self._size:
                 with open(path, "r+b") as file:
-                    file.truncate(size)
+                    file.truncate(self._size)
+                torn = size - self._size
                 notes.append(f"{path}: dropped {torn} bytes of a torn last line; they are measured again")
         fresh = {}
         for record in records:
@@ -143,6 +146,7 @@ class CellFolder:
                 file.write("".join(fresh.values()).encode())
                 file.flush()
                 os.fsync(file.fileno())
+                self._size = file.tell()
             self._known.update(fresh)
         return notes
 

@@ -208,6 +208,7 @@ def interleaved_regressor(
     outputs: int = 1,
     *,
     position_size: int = 10,
+    num_heads: int = 1,
     key_size: int = 20,
     variance: float | Float[Array, ""] = 0.01,
     key: Key[Array, ""],
@@ -219,12 +220,12 @@ def interleaved_regressor(
     - `dim`, `outputs`: the sizes of an input and of a label; a token is one of them, padded to `dim`.
     - `num_context`: how many pairs; the cache of the softmax layer is made for twice as many tokens.
     - `position_size`: the size of the encoding of the position.
-    - `key_size`: of both layers.
+    - `num_heads`, `key_size`: of both layers.
     - `variance`: of a weight, times its fan-in; the paper's 0.02 over two layers.
     - `key`: a random key.
     """
     first, second = (
-        Projections.random(dim + position_size, 1, key_size, variance=variance, key=layer_key)
+        Projections.random(dim + position_size, num_heads, key_size, variance=variance, key=layer_key)
         for layer_key in jax.random.split(key)
     )
     layers = (SoftmaxSelfAttention(first, capacity=2 * num_context), LinearSelfAttention(second))

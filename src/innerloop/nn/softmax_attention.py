@@ -123,7 +123,7 @@ class SoftmaxSelfAttention(AbstractMemoryLayer):
             self._check_capacity(xs.shape[0])
             first = self.init_state() if state is None else state
             check_state(self, first)
-            cache, outputs = jax.lax.scan(self.step, first, xs)
+            cache, outputs = jax.lax.scan(lambda cache, x: self.step(cache, x), first, xs)
             return outputs, cache
         keys, values = self._keys_and_values(xs)
         cache = self._extend(state, keys, values)

@@ -1,5 +1,6 @@
 """What `icl-gd` trains and records: one function per group of variants."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -50,36 +51,45 @@ def measure(config: Config, cells: Cells) -> None:
 
 def _one_layer(config: Config, cells: Cells, *, shuffle_labels: bool) -> None:
     task = linear_task(config)
-    training_task = linear_task(config, shuffle_labels=shuffle_labels)
     reference = tuned_gd(config, steps=1)
-    make = partial(one_layer_regressor, config.task.dim, variance=config.one_layer.init_variance)
-    untrained = eqx.filter_vmap(lambda key: make(key=key))(cells.keys("init"))
+    untrained = _make(
+        cells, lambda key: one_layer_regressor(config.task.dim, variance=config.one_layer.init_variance, key=key)
+    )
 
     def evaluate(key: Key[Array, ""], trainee: Trainee) -> dict[str, Float[Array, ""]]:
         return _agreement(trainee.model, reference, task, key, config.curve_tasks)
 
-    model = _train(cells, config.one_layer, training_task, untrained, evaluate)
-    keys = cells.keys("test")
-    measured = partial(_agreement, reference=reference, task=task, count=config.evaluation_tasks)
-    halved = tuned_gd(config, steps=1, factor=0.5)
+    model = _train(cells, config.one_layer, linear_task(config, shuffle_labels=shuffle_labels), untrained, evaluate)
+    halved_step = eqx.tree_at(lambda model: model.stack.layers[0].projections.output, reference, replace_fn=_halve)
+    # Models of one shape, measured by one compiled function: what is compared differs in its numbers alone.
+    prefixes = ("", "untrained/", "halved_step/", "interpolated/")
 
     @eqx.filter_jit
     @eqx.filter_vmap
     def final(key: Key[Array, ""], model: PyTree, untrained: PyTree) -> dict[str, Float[Array, ""]]:
-        wrong_step = {f"halved_step/{name}": value for name, value in measured(halved, key=key).items()}
-        start = {f"untrained/{name}": value for name, value in measured(untrained, key=key).items()}
-        between = _interpolated(model, reference)
-        batch = sample_batch(task, key, config.evaluation_tasks, split="test")
-        return {**measured(model, key=key), **start, **wrong_step, "interpolated_loss": mean_loss(between, task, batch)}
+        models = (model, untrained, halved_step, _interpolated(model, reference))
+        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *[eqx.filter(one, eqx.is_array) for one in models])
+        together = jax.lax.map(
+            lambda arrays: _agreement(
+                eqx.combine(arrays, eqx.filter(model, eqx.is_array, inverse=True)),
+                reference,
+                task,
+                key,
+                config.evaluation_tasks,
+            ),
+            stacked,
+        )
+        return {f"{prefix}{name}": values[i] for i, prefix in enumerate(prefixes) for name, values in together.items()}
 
+    keys = cells.keys("test")
     cells.record(final(keys, model, untrained), step=config.one_layer.steps)
     cells.save(**_out_of_distribution(config, keys, model, reference), **_weight_products(model, reference))
 
 
 def _two_layers(config: Config, cells: Cells) -> None:
     task = linear_task(config)
-    make = partial(recurrent_regressor, config.task.dim, 2, variance=config.two_layers.init_variance)
-    untrained = eqx.filter_vmap(lambda key: make(key=key))(cells.keys("init"))
+    variance = config.two_layers.init_variance
+    untrained = _make(cells, lambda key: recurrent_regressor(config.task.dim, 2, variance=variance, key=key))
     evaluate = evaluate_on(task, batch_size=config.curve_tasks)
     model = _train(cells, config.two_layers, task, untrained, evaluate)
     learners = {"gd_loss": tuned_gd(config, steps=2), "gd_plus_plus_loss": tuned_gd_plus_plus(config, steps=2)}
@@ -97,7 +107,7 @@ def _sine(config: Config, cells: Cells) -> None:
             model = eqx.tree_at(lambda model: model.perceptron, model, None)
         return model
 
-    untrained = eqx.filter_vmap(make)(cells.keys("init"))
+    untrained = _make(cells, make)
     frozen = (lambda model: model.stack) if fixed else None
     evaluate = evaluate_on(task, batch_size=config.curve_tasks)
     model = _train(cells, config.sine, task, untrained, evaluate, frozen=frozen)
@@ -118,10 +128,10 @@ def _sine(config: Config, cells: Cells) -> None:
 def _interleaved(config: Config, cells: Cells) -> None:
     task = linear_task(config, layout="interleaved")
     training = config.interleaved
-    make = partial(
-        interleaved_regressor, config.task.dim, config.task.num_context, variance=training.init_variance
+    sizes = (config.task.dim, config.task.num_context)
+    untrained = _make(
+        cells, lambda key: interleaved_regressor(*sizes, num_heads=2, variance=training.init_variance, key=key)
     )
-    untrained = eqx.filter_vmap(lambda key: make(key=key))(cells.keys("init"))
 
     def shares(key: Key[Array, ""], model: InContextRegressor, count: int) -> dict[str, Float[Array, ""]]:
         batch = sample_batch(task, key, count, split="test")
@@ -156,6 +166,15 @@ def linear_task(config: Config, **changes: Any) -> LinearRegression:
 def mean_loss(model: PyTree, task: AbstractTask, batch: Any) -> Float[Array, ""]:
     """The mean loss over a batch of examples."""
     return jnp.mean(jax.vmap(lambda example: task.loss(model(example.inputs), example))(batch))
+
+
+def _make(cells: Cells, make: Callable[[Key[Array, ""]], PyTree]) -> PyTree:
+    """One freshly drawn model per seed; jitted, because eager initialisation compiles every little operation."""
+    return eqx.filter_jit(eqx.filter_vmap(make))(cells.keys("init"))
+
+
+def _halve(array: Array) -> Array:
+    return 0.5 * array
 
 
 def _train(
@@ -223,20 +242,20 @@ def _search(loss: Any, low: float, high: float, *more: tuple[float, float], roun
     points = 60 if len(axes) == 1 else 16
     best: Any = None
     for _ in range(rounds):
-        grid = candidate_grid(*[jnp.geomspace(start, end, points) for start, end in axes])
+        grid = candidate_grid(*[jnp.asarray(np.geomspace(start, end, points), jnp.float32) for start, end in axes])
         best = line_search(loss, grid).best
         ratio = [(end / start) ** (1.5 / (points - 1)) for start, end in axes]
         axes = [(float(value) / step, float(value) * step) for value, step in zip(best, ratio, strict=True)]
     return best
 
 
-def tuned_gd(config: Config, *, steps: int, factor: float = 1.0) -> InContextRegressor:
-    """Gradient descent with the step size that is best on validation tasks (times `factor`, for a control)."""
+def tuned_gd(config: Config, *, steps: int) -> InContextRegressor:
+    """Gradient descent with the step size that is best on validation tasks."""
     task = linear_task(config)
     batch = sample_batch(task, named_key(0, "step size"), config.evaluation_tasks, split="validation")
     shape = (config.task.dim, 1, config.task.num_context)
     (rate,) = _search(lambda c: mean_loss(gd_model(*shape, c[0], steps=steps), task, batch), 0.1, 100.0)
-    return gd_model(*shape, factor * rate, steps=steps)
+    return gd_model(*shape, rate, steps=steps)
 
 
 def tuned_gd_plus_plus(config: Config, *, steps: int) -> InContextRegressor:
@@ -265,31 +284,45 @@ def _raw_sine_gd(config: Config) -> InContextRegressor:
 
 def _out_of_distribution(
     config: Config, keys: Key[Array, " seeds"], models: PyTree, reference: PyTree
-) -> dict[str, Array]:
+) -> dict[str, np.ndarray]:
     """Losses `[seeds, settings, (model, gradient descent)]` where the test tasks are unlike the training tasks."""
 
-    def losses(task: LinearRegression) -> Float[Array, "seeds 2"]:
-        def one(key: Key[Array, ""], model: PyTree) -> Float[Array, "2"]:
-            batch = sample_batch(task, key, config.evaluation_tasks, split="test")
-            return jnp.stack([mean_loss(model, task, batch), mean_loss(reference, task, batch)])
-
-        return eqx.filter_vmap(one)(keys, models)
-
     width = config.task.input_range
-    measured = eqx.filter_jit(losses)
-    ranges = [measured(linear_task(config, input_range=jnp.asarray(a * width, jnp.float32))) for a in ALPHAS]
-    scales = [measured(linear_task(config, weight_scale=jnp.asarray(a, jnp.float32))) for a in WEIGHT_SCALES]
-    noise = [
-        measured(linear_task(config, noisy_labels=jnp.asarray(k, jnp.int32)))
-        for k in range(config.task.num_context + 1)
-    ]
-    laws = [measured(linear_task(config, input_law=law)) for law in INPUT_LAWS]
-    stack = partial(jnp.stack, axis=1)
+
+    def losses(key: Key[Array, ""], model: PyTree, task: LinearRegression) -> Float[Array, "2"]:
+        batch = sample_batch(task, key, config.evaluation_tasks, split="test")
+        return jnp.stack([mean_loss(model, task, batch), mean_loss(reference, task, batch)])
+
+    # The settings that are numbers go through one compiled program, one after the other.
+    count = config.task.num_context
+    ranges = np.concatenate([ALPHAS, np.ones(len(WEIGHT_SCALES) + count + 1)])
+    scales = np.concatenate([np.ones(len(ALPHAS)), WEIGHT_SCALES, np.ones(count + 1)])
+    noise = np.concatenate([np.zeros(len(ALPHAS) + len(WEIGHT_SCALES), int), np.arange(count + 1)])
+    settings = (
+        jnp.asarray(width * ranges, jnp.float32),
+        jnp.asarray(scales, jnp.float32),
+        jnp.asarray(noise, jnp.int32),
+    )
+
+    @eqx.filter_jit
+    @eqx.filter_vmap(in_axes=(0, eqx.if_array(0), None))
+    def all_losses(key: Key[Array, ""], model: PyTree, settings: Any) -> tuple[Array, Array]:
+        def one(setting: Any) -> Float[Array, "2"]:
+            input_range, weight_scale, noisy_labels = setting
+            changed = {"input_range": input_range, "weight_scale": weight_scale, "noisy_labels": noisy_labels}
+            return losses(key, model, linear_task(config, **changed))
+
+        laws = [losses(key, model, linear_task(config, input_law=law)) for law in INPUT_LAWS]
+        return jax.lax.map(one, settings), jnp.stack(laws)
+
+    numbers, laws = all_losses(keys, models, settings)
+    ends = np.cumsum([len(ALPHAS), len(WEIGHT_SCALES)])
+    by_range, by_scale, by_noise = np.split(np.asarray(numbers), ends, axis=1)
     return {
-        "input_range_losses": stack(ranges),
-        "weight_scale_losses": stack(scales),
-        "noisy_label_losses": stack(noise),
-        "input_law_losses": stack(laws),
+        "input_range_losses": by_range,
+        "weight_scale_losses": by_scale,
+        "noisy_label_losses": by_noise,
+        "input_law_losses": np.asarray(laws),
     }
 
 
@@ -301,5 +334,5 @@ def _weight_products(models: InContextRegressor, reference: InContextRegressor) 
         size = jnp.mean(jnp.diagonal(compare)[:-1])
         return jnp.stack([compare / size, size * move])
 
-    own = eqx.filter_vmap(products)(models)
+    own = eqx.filter_jit(eqx.filter_vmap(products))(models)
     return {"products": own, "reference_products": jnp.broadcast_to(products(reference), own.shape)}
