@@ -67,9 +67,14 @@ def print_times(costs: Mapping[str, Sequence[Cost]]) -> None:
 
 def ratio(costs: Mapping[str, Sequence[Cost]], side: str, peer: str, *, times: float = 1.0) -> str:
     """The ratio of the median wall times, with the range of the repeats' own ratios, all times `times`."""
-    a, b = ([cost.wall for cost in costs[name]] for name in (side, peer))
-    pairs = [times * x / y for x, y in zip(a, b, strict=True)]
-    return f"{times * statistics.median(a) / statistics.median(b):.3g} ({min(pairs):.3g} to {max(pairs):.3g})"
+
+    def of_medians(kind: str) -> float:
+        a, b = (statistics.median(getattr(cost, kind) for cost in costs[name]) for name in (side, peer))
+        return times * a / b
+
+    pairs = [times * x.wall / y.wall for x, y in zip(costs[side], costs[peer], strict=True)]
+    in_range = f"({min(pairs):.3g} to {max(pairs):.3g})"
+    return f"{of_medians('wall'):.3g} {in_range}, in CPU seconds {of_medians('cpu'):.3g}"
 
 
 def print_ratio(costs: Mapping[str, Sequence[Cost]], side: str, peer: str, *, goal: str = "") -> None:

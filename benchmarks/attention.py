@@ -1,7 +1,7 @@
 """Which form of linear attention is fastest, and how far is in-context training from the flop floor?
 
-Forms are compared at several lengths. The floor of the second question is the time in which this machine, in this run, does as many floating-point
-operations (as XLA counts them) in a matrix product of 512 x 512 x 512.
+Forms are compared at several lengths. The floor of the second question is the time in which this machine, in
+this run, does as many floating-point operations (as XLA counts them) in a matrix product of 512 x 512 x 512.
 """
 
 import equinox as eqx

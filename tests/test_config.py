@@ -160,3 +160,18 @@ def test_a_difference_names_both_values():
     }
     assert diff(second, first)["lr"] == (2e-3, 1e-3)
     assert diff(to_dict(first), second) == diff(first, second)
+
+
+@dataclass(frozen=True)
+class _Part:
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class _Optional:
+    parts: tuple[_Part, ...] | None = None
+
+
+def test_an_optional_tuple_of_dataclasses_comes_back():
+    for config in (_Optional(), _Optional((_Part(2.0), _Part(3.0)))):
+        assert from_dict(_Optional, to_dict(config)) == config

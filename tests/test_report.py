@@ -272,6 +272,24 @@ def test_damaged_claims_do_not_stop_the_report(tmp_path, content):
     assert "\x1b" not in html and "\x00" not in html and "&lt;b&gt;" in html
 
 
+def test_a_verdict_of_another_version_counts_as_not_measured(tmp_path):
+    run = make_run(tmp_path, "icl-gd", "laptop", (0,), Settings())
+    write_claims(run, [claim("a", "probably", [1.0, 1.1])])
+    _, page = report_of(tmp_path)
+    (article,) = page.with_class("claim")
+    assert "not measured" in article["text"]
+    assert "the stored verdict 'probably' is unknown to this version" in article["text"]
+
+
+def test_cells_that_were_never_begun_are_missed(tmp_path):
+    run = make_run(tmp_path, "icl-gd", "laptop", (0,), Settings())
+    for path in (run.path / "cells" / "shuffled-s0").iterdir():
+        path.unlink()
+    (run.path / "cells" / "shuffled-s0").rmdir()
+    html, _ = report_of(tmp_path, {"icl-gd": make_study(PAPERS["icl-gd"])})
+    assert "Unfinished: 2 of 3 cells are done" in html
+
+
 def test_a_configuration_of_another_version_is_explained(tmp_path):
     run = make_run(tmp_path, "icl-gd", "laptop", (0,), Settings())
     path = run.path / "config.json"

@@ -1,3 +1,4 @@
+import errno
 import json
 import math
 import os
@@ -36,11 +37,11 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     assert path.read_text() == "old"
 
     def full_disk(descriptor):
-        raise OSError("no space left on device")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full_disk)
-        with pytest.raises(OSError, match="no space"):
+        with pytest.raises(OSError, match=r"No space left on device.*file\.json"):
             write_atomically(path, "new and longer")
     assert path.read_text() == "old"
     assert os.listdir(path.parent) == ["file.json"], "no temporary file is left behind"
@@ -97,6 +98,19 @@ def test_a_torn_last_line_is_tolerated_and_then_cut_off(tmp_path, torn):
     assert f"dropped {len(torn)} bytes" in note
     assert cell.read_metrics() == [row(1, 0.5), row(2, 0.4), row(3, 0.3)]
     assert path.read_bytes() == whole + b'{"step":3,"phase":"train","loss":0.3}\n'
+
+
+def test_a_damaged_line_in_the_middle_costs_no_other_line(tmp_path):
+    cell = CellFolder(tmp_path / "adam-s0")
+    cell.append_metrics([row(1, 0.5), row(2, 0.4), row(3, 0.3)])
+    path = cell.path / "metrics.jsonl"
+    content = path.read_bytes().replace(b'"step":2', b'"st\xffp":2')
+    path.write_bytes(content)
+    assert cell.read_metrics() == [row(1, 0.5), row(3, 0.3)]
+    again = CellFolder(cell.path)
+    [note] = again.append_metrics([row(2, 0.4)])
+    assert "1 damaged lines" in note
+    assert path.read_bytes() == content + b'{"step":2,"phase":"train","loss":0.4}\n'
 
 
 def test_replayed_lines_are_not_written_again(tmp_path):

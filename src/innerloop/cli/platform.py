@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
@@ -32,6 +33,8 @@ def set_up_jax() -> None:
     jax.config.update("jax_compilation_cache_dir", str(cache_folder()))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    # An entry that a kill or another process left half-written: the program is simply compiled again.
+    warnings.filterwarnings("ignore", r"Error (reading|writing) persistent compilation cache entry")
 
 
 # A process of its own, so that the last words of a process that the native library aborts still get through.

@@ -46,6 +46,8 @@ def _revive(hint: Any, value: Any) -> Any:
             if dataclasses.is_dataclass(option) and {f.name for f in dataclasses.fields(option)} == set(value):
                 return from_dict(option, value)  # pyright: ignore[reportArgumentType]
     if isinstance(value, list):
+        if origin in (typing.Union, types.UnionType):
+            hint = next((option for option in typing.get_args(hint) if typing.get_origin(option) is tuple), hint)
         arguments = [item for item in typing.get_args(hint) if item is not Ellipsis] or [Any]
         return tuple(_revive(arguments[min(i, len(arguments) - 1)], item) for i, item in enumerate(value))
     return float(value) if hint is float else value

@@ -216,6 +216,7 @@ def _to_wandb(run: Run, folder: Path, _: Path) -> None:
             tracked.log(values, step=step)
         tracked.summary.update(_verdicts(run))
         tracked.finish(exit_code=0 if cell.outcome()["status"] == "finished" else 1)
+    wandb.teardown()  # `finish` returns before its service has written the file; this waits for it
 
 
 def _to_tensorboard(run: Run, folder: Path, _: Path) -> None:

@@ -92,7 +92,7 @@ def build_report(
         strip=strip,
         interval=interval,
     )
-    write_atomically(output, page.encode("utf-8", "replace"))
+    write_atomically(output, page.encode("utf-8", "replace"))  # JSON may hold half a surrogate pair
     return output
 
 

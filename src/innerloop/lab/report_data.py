@@ -338,11 +338,10 @@ def _when(run: Run, starts: list[Mapping[str, Any]]) -> float:
 
 
 def text(value: Any) -> str:
-    """A value as text that any HTML file can hold; nothing for `None`."""
+    """A value as text without control characters; nothing for `None`."""
     if value is None:
         return ""
-    plain = str(value).encode("utf-8", "replace").decode()  # JSON may hold half a surrogate pair
-    return "".join(c for c in plain if c in "\n\t" or (ord(c) >= 32 and not 127 <= ord(c) < 160))
+    return "".join(c for c in str(value) if c in "\n\t" or (ord(c) >= 32 and not 127 <= ord(c) < 160))
 
 
 def number(value: Any) -> float | None:

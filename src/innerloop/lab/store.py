@@ -88,27 +88,27 @@ class CellFolder:
         return (self.path / "done.json").exists()
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """All whole lines of `metrics.jsonl`; a torn last line is left out."""
-        lines, _ = self._whole_lines()
-        return [json.loads(line) for line in lines]
+        """All readable lines of `metrics.jsonl`; a torn last line and damaged ones are left out."""
+        return [json.loads(line) for line in self._read_lines()[0]]
 
-    def _whole_lines(self) -> tuple[list[str], int]:
-        """The readable lines and how many bytes they take."""
+    def _read_lines(self) -> tuple[list[str], int, int]:
+        """The readable lines, where the last of them ends, and how many damaged lines stand between them."""
         path = self.path / "metrics.jsonl"
-        if not path.exists():
-            return [], 0
-        lines, size = [], 0
-        for raw in path.read_bytes().splitlines(keepends=True):
+        lines, end, damaged, position, unreadable = [], 0, 0, 0, 0
+        for raw in path.read_bytes().splitlines(keepends=True) if path.exists() else []:
+            position += len(raw)
             try:
-                if not raw.endswith(b"\n"):
-                    break
                 line = raw.decode()
                 json.loads(line)
+                readable = line.endswith("\n")
             except ValueError:
-                break
-            lines.append(line)
-            size += len(raw)
-        return lines, size
+                readable = False
+            if readable:
+                lines.append(line)
+                end, damaged = position, unreadable
+            else:
+                unreadable += 1
+        return lines, end, damaged
 
     def append_metrics(self, records: Iterable[Mapping[str, Any]]) -> list[str]:
         """Append lines; return what there is to tell about it (nothing, mostly).
@@ -120,7 +120,9 @@ class CellFolder:
         notes = []
         size = path.stat().st_size if path.exists() else 0
         if size != self._size:  # read once, not at every call: only the process that holds the lock appends
-            lines, self._size = self._whole_lines()
+            lines, self._size, damaged = self._read_lines()
+            if damaged:
+                notes.append(f"{path}: {damaged} damaged lines are left as they are and not read")
             self._known = {_key(json.loads(line)): line for line in lines}
             if size > self._size:
                 with open(path, "r+b") as file:

@@ -126,7 +126,7 @@ class Projections(eqx.Module):
     @property
     def state_dtype(self) -> jnp.dtype:
         """The dtype of a memory: a sum over time, hence float32 at least, whatever the weights are."""
-        return jnp.promote_types(self.key.dtype, jnp.float32)
+        return self.key.dtype if self.key.dtype.itemsize >= 4 else jnp.dtype(jnp.float32)
 
     @property
     def has_biases(self) -> bool:

@@ -97,7 +97,9 @@ class SoftmaxSelfAttention(AbstractMemoryLayer):
         """Each token attends to all tokens of the cache."""
         check_width(self, xs)
         check_state(self, state)
-        visible = jnp.broadcast_to(jnp.arange(self.capacity) < state.length, (xs.shape[0], self.capacity))
+        visible = jnp.broadcast_to(
+            jnp.arange(self.capacity, dtype=jnp.int32) < state.length, (xs.shape[0], self.capacity)
+        )
         return self.projections.merge(self._look_up(self._queries(xs), state.keys, state.values, visible))
 
     def attend(self, context: Float[Array, "n d"], tokens: Float[Array, "t d"]) -> Float[Array, "t e"]:
@@ -131,14 +133,14 @@ class SoftmaxSelfAttention(AbstractMemoryLayer):
         # compared.
         start = jnp.zeros((), jnp.int32) if state is None else state.length
         keys, values = (keys, values) if state is None else (cache.keys, cache.values)
-        positions = jnp.arange(keys.shape[1])
+        positions = jnp.arange(keys.shape[1], dtype=jnp.int32)
 
         def some_queries(_, chunk):
             queries, times = chunk
             visible = positions[None, :] <= start + times[:, None]
             return None, jnp.swapaxes(self._look_up(jnp.swapaxes(queries, 0, 1), keys, values, visible), 0, 1)
 
-        sequence = (jnp.swapaxes(self._queries(xs), 0, 1), jnp.arange(xs.shape[0]))
+        sequence = (jnp.swapaxes(self._queries(xs), 0, 1), jnp.arange(xs.shape[0], dtype=jnp.int32))
         if form == "chunk":
             _, heads = scan_chunks(some_queries, None, sequence, chunk_size=self.chunk_size)
         else:

@@ -1,8 +1,12 @@
 """Checkpoints of training state: written atomically by Orbax, verified by a digest, never trusted blindly."""
 
 import hashlib
+import logging
+import os
+import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -49,6 +53,7 @@ class Checkpoints:
         if self._manager is None:
             import orbax.checkpoint as orbax
 
+            logging.getLogger("absl").addFilter(_is_not_raised_again)
             self.folder.mkdir(parents=True, exist_ok=True)
             options = orbax.CheckpointManagerOptions(max_to_keep=self.keep, cleanup_tmp_directories=True)
             self._manager = orbax.CheckpointManager(self.folder, options=options)
@@ -64,9 +69,11 @@ class Checkpoints:
         # A copy, because training donates its buffers to the next chunk while this is still being written.
         leaves = dict(zip(path_names(tree), map(jnp.copy, jax.tree.leaves(tree)), strict=True))
         about = {"layout": _layout(leaves), "digest": _digest(leaves), "extra": dict(extra or {})}
-        manager.save(
-            step, args=orbax.args.Composite(state=orbax.args.StandardSave(leaves), about=orbax.args.JsonSave(about))
-        )
+        with self._disk_errors():
+            manager.save(
+                step,
+                args=orbax.args.Composite(state=orbax.args.StandardSave(leaves), about=orbax.args.JsonSave(about)),
+            )
 
     def latest(self, like: PyTree) -> Restored | None:
         """The newest whole checkpoint, with the structure and sharding of `like`; `None` when there is none."""
@@ -140,14 +147,34 @@ class Checkpoints:
     def wait(self) -> None:
         """Return when everything saved is on disk."""
         if self._manager is not None:
-            self._manager.wait_until_finished()
+            with self._disk_errors():
+                self._manager.wait_until_finished()
 
     def close(self) -> None:
         """Finish writing and let go of the folder."""
         if self._manager is not None:
-            self._manager.wait_until_finished()
-            self._manager.close()
-            self._manager = None
+            manager, self._manager = self._manager, None
+            with self._disk_errors():
+                try:
+                    manager.wait_until_finished()
+                finally:
+                    manager.close()
+
+    @contextmanager
+    def _disk_errors(self) -> Iterator[None]:
+        """Make an `OSError` again of what the native writer says about a disk that is full."""
+        try:
+            yield
+        except Exception as error:
+            code = re.search(r"os_error_code='(\d+)'", str(error))
+            if code is None:
+                raise
+            raise OSError(int(code[1]), os.strerror(int(code[1])), str(self.folder)) from error
+
+
+def _is_not_raised_again(record: logging.LogRecord) -> bool:
+    """Orbax logs what goes wrong in its threads, once in each of them, and then raises it where one waits for it."""
+    return record.exc_info is None or "orbax" not in record.pathname
 
 
 def _layout(leaves: Mapping[str, Any]) -> dict[str, Any]:
