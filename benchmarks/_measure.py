@@ -87,9 +87,7 @@ def print_head(question: str) -> None:
     load = os.getloadavg()[0]
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    print(
-        f"{question}\nPython {platform.python_version()}, {versions}; {cores} cores, load average {load:.2f}"
-    )
+    print(f"{question}\nPython {platform.python_version()}, {versions}; {cores} cores, load average {load:.2f}")
     if load > 1:
         print("WARNING: the machine is busy (load average above 1): wall times mean little, ratios not much")
     print(flush=True)

@@ -44,9 +44,7 @@ def causal_forms() -> None:
 
             sides[f"{form} forward"] = ready(eqx.filter_jit(forward), layer, xs)
             sides[f"{form} forward+backward"] = ready(eqx.filter_jit(eqx.filter_grad(loss)), layer, xs)
-        outputs = [
-            np.asarray(eqx.filter_jit(jax.vmap(lambda one, f=f: layer(one, form=f)[0]))(xs)) for f in FORMS
-        ]
+        outputs = [np.asarray(eqx.filter_jit(jax.vmap(lambda one, f=f: layer(one, form=f)[0]))(xs)) for f in FORMS]
         error = max(np.linalg.norm(other - outputs[0]) / np.linalg.norm(outputs[0]) for other in outputs[1:])
         interleave(sides, repeats=1)  # compiles
         costs = interleave(sides, repeats=REPEATS)
@@ -85,15 +83,11 @@ def in_context_batch() -> None:
     same_flops = 2 * size**3 * repeated / flops
     print(f"\nin-context regression, one layer, d = N = 10, batch {batch}: {flops / 1e6:.1f} Mflop")
     print_times(costs)
-    print(
-        f"  times the flop floor: {ratio(costs, 'value and gradient', 'matrix products', times=same_flops)}"
-    )
+    print(f"  times the flop floor: {ratio(costs, 'value and gradient', 'matrix products', times=same_flops)}")
 
 
 def main() -> None:
-    print_head(
-        "Which form of linear attention is fastest, and how far is in-context training from the flop floor?"
-    )
+    print_head("Which form of linear attention is fastest, and how far is in-context training from the flop floor?")
     causal_forms()
     in_context_batch()
 

@@ -19,9 +19,7 @@ STEPS, RECORD_EVERY, BATCH, REPEATS = 2000, 10, 256, 5
 
 def make(key: jax.Array):
     """The step and what it carries at first."""
-    step = il.Supervised(
-        il.Backpropagation(), optax.adam(1e-3), il.LinearRegression(10, 10), batch_size=BATCH
-    )
+    step = il.Supervised(il.Backpropagation(), optax.adam(1e-3), il.LinearRegression(10, 10), batch_size=BATCH)
     model = il.one_layer_regressor(10, variance=0.1, key=key)
     return step, step.init(key, model)
 

@@ -90,8 +90,7 @@ def study_page(name: str, results: Path) -> str:
     lines = [
         f"# {plain(paper.title)}",
         "",
-        f"{plain(', '.join(paper.authors))}{venue}."
-        f" [arXiv {paper.arxiv}](https://arxiv.org/abs/{paper.arxiv})",
+        f"{plain(', '.join(paper.authors))}{venue}. [arXiv {paper.arxiv}](https://arxiv.org/abs/{paper.arxiv})",
         "",
         plain(paper.summary),
         "",

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from innerloop.lab.figures import band, curve_table, heat, line_at, pivot
+from innerloop.lab.plots import band, curve_table, heat, line_at, pivot
 from innerloop.lab.paper import Paper
 from innerloop.lab.store import Run, create_run, to_json
 from innerloop.lab.study import Claim, Control, Figure, Study, at_most

@@ -20,9 +20,7 @@ WIDTH = 5
 
 
 def projections(use_bias=False, seed=0, num_heads=2):
-    drawn = Projections.random(
-        WIDTH, num_heads, 3, 4, output_width=6, use_bias=use_bias, key=jax.random.key(seed)
-    )
+    drawn = Projections.random(WIDTH, num_heads, 3, 4, output_width=6, use_bias=use_bias, key=jax.random.key(seed))
     # Biases start at zero, where a forgotten one would not be seen.
     names = [name for name in ("query_bias", "key_bias", "value_bias", "output_bias") if use_bias]
     biases = [jax.random.normal(jax.random.key(7), getattr(drawn, name).shape) for name in names]
@@ -36,9 +34,7 @@ LAYERS = {
     ),
     "softmax": lambda: SoftmaxSelfAttention(projections(), capacity=16, chunk_size=4),
     "softmax, biases": lambda: SoftmaxSelfAttention(projections(True), capacity=20, scale=0.4, chunk_size=5),
-    "mixture": lambda: SoftmaxSelfAttention(
-        projections(), capacity=16, mix=jnp.asarray(0.7, float), chunk_size=4
-    ),
+    "mixture": lambda: SoftmaxSelfAttention(projections(), capacity=16, mix=jnp.asarray(0.7, float), chunk_size=4),
 }
 SCORES = {
     "linear": oracle.linear(1.0),

@@ -101,9 +101,7 @@ def test_relative_links_lead_somewhere(path):
             continue
         assert found.exists(), f"{name_of(path)} links to {target}, which is not there"
         if anchor:
-            assert anchor in anchors(found), (
-                f"{name_of(path)} links to {target}, but there is no such heading"
-            )
+            assert anchor in anchors(found), f"{name_of(path)} links to {target}, but there is no such heading"
 
 
 def anchors(path: Path) -> set[str]:

@@ -11,17 +11,13 @@ from innerloop.lab.catalogue import PAPERS
 from innerloop.lab.figures import (
     INK,
     DrawnFigure,
-    band,
-    curve_table,
     draw_figures,
-    heat,
     house_style,
     inline_svg,
-    line_at,
-    pivot,
     to_csv,
     write_figures,
 )
+from innerloop.lab.plots import band, curve_table, heat, line_at, pivot
 from innerloop.lab.store import Records
 from innerloop.lab.study import Figure
 from report_runs import NASTY, Settings, make_run, make_study

@@ -12,6 +12,7 @@ import sys
 import time
 
 import pytest
+
 from command_line import STUDIES, elsewhere, finish, is_one_line, lines_in, only_run, results_of, start, wait_until
 
 NOISY = STUDIES / "noisy.py"
@@ -127,11 +128,12 @@ def limit_files_to(size):
 
 def test_files_that_may_not_grow(tmp_path, uninterrupted):
     """A real error of the operating system, in the middle of a line of metrics."""
-    result = elsewhere(*COMMAND, tmp_path, preexec_fn=limit_files_to(1500))
+    result = elsewhere(*COMMAND, tmp_path, preexec_fn=limit_files_to(1900))
     assert result.code == 1
     assert "Traceback" not in result.err
     last = result.err.splitlines()[-1]
     assert last.startswith("innerloop: cannot write ") and "may not grow" in last and "repeat the command" in last
+    assert lines_in(tmp_path, "*") > 10 and not any(tmp_path.glob("*/*/cells/*/done.json"))
     again = elsewhere(*COMMAND, tmp_path)
     assert again.code == 0
     assert results_of(only_run(tmp_path)) == uninterrupted

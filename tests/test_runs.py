@@ -5,15 +5,17 @@ import json
 import logging
 import signal
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
-from command_line import STUDIES, here, is_one_line, only_run, results_of
 
+from command_line import STUDIES, here, is_one_line, only_run, results_of
 from innerloop.core.errors import InnerloopError
 from innerloop.lab.progress import Lines
 from innerloop.lab.runner import continue_run, run_study
 from innerloop.lab.store import Run, locked
 from innerloop.studies import load
+from innerloop.train.loop import fit
 
 NOISY = load(str(STUDIES / "noisy.py"))
 FAILING = load(str(STUDIES / "failing.py"))
@@ -210,6 +212,18 @@ def test_nan_and_exception_take_nobody_with_them(tmp_path, monkeypatch):
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("chunk_seconds", [0.0, 10.0])
+def test_the_step_of_a_failure_does_not_depend_on_chunks(chunk_seconds):
+    """Nor on where a resumed training began: a carry that no info shows is looked at once per record."""
+
+    def step(key, carry):
+        return carry * 10.0, {"constant": jnp.ones(())}
+
+    start = jnp.asarray([1.0, 1e20])
+    result = fit(step, start, steps=100, seeds=(3, 4), record_every=4, chunk_seconds=chunk_seconds)
+    assert result.failures == {3: 39, 4: 19}
+
+
 def test_nan_in_every_seed_ends_the_variant(tmp_path):
     display = Script()
     outcome = run_failing(tmp_path, display, FAILING.configurations["smoke"].__class__(("nan", "fine"), True))
@@ -255,7 +269,10 @@ def test_running_out_of_memory_is_explained(tmp_path):
         (lambda cells: cells.record({"step": np.ones(2)}), "cannot be called 'step'"),
         (lambda cells: cells.record({"size": np.ones(3)}), "one value for each of 2 seeds"),
         (lambda cells: cells.save(a=np.ones(3)), "leading axis of 2 seeds"),
-        (lambda cells: [cells.fit(lambda k, c: (c, {}), np.zeros(2), steps=1) for _ in range(2)], "trains 'train' twice"),
+        (
+            lambda cells: [cells.fit(lambda k, c: (c, {}), np.zeros(2), steps=1) for _ in range(2)],
+            "trains 'train' twice",
+        ),
     ],
 )
 def test_mistakes_in_a_study_are_named(tmp_path, mistake, words):

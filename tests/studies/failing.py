@@ -24,7 +24,7 @@ def measure(config, cells):
         seed, count = carry
         fails = (seed == FAILING_SEED) | config.all_seeds
         bad = fails & (count == FAILING_STEP) & (cells.variant == "nan")
-        return (seed, count + 1), {"loss": jnp.where(bad, jnp.nan, jnp.float32(1.0) / (count + 1))}
+        return (seed, count + 1), {"loss": jnp.where(bad, jnp.nan, 1.0 / (count + 1).astype(jnp.float32))}
 
     seeds = jnp.asarray(cells.seeds, jnp.int32)
     result = cells.fit(step, (seeds, jnp.zeros_like(seeds)), steps=30, record_every=3, chunk_seconds=0.0)

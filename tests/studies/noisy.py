@@ -25,7 +25,13 @@ def measure(config, cells):
 
     def step(key, carry):
         carry = decay * carry + jax.random.normal(key, carry.shape)
-        return carry, {"norm": jnp.linalg.norm(carry), "first": carry[0]}
+        return carry, {
+            "norm": jnp.linalg.norm(carry),
+            "largest": jnp.max(carry),
+            "smallest": jnp.min(carry),
+            "spread": jnp.std(carry),
+            "mean": jnp.mean(carry),
+        }
 
     def evaluate(key, carry):
         return {"overlap": jnp.vdot(carry, jax.random.normal(key, carry.shape))}

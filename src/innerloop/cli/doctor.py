@@ -42,7 +42,9 @@ def examine(runs: Path) -> Iterator[Check]:
     while not place.exists():
         place = place.parent
     writable = place.is_dir() and os.access(place, os.W_OK)
-    yield Check("good" if writable else "bad", "run folders", f"{runs.absolute()}{'' if writable else ' (not writable)'}")
+    yield Check(
+        "good" if writable else "bad", "run folders", f"{runs.absolute()}{'' if writable else ' (not writable)'}"
+    )
     free = shutil.disk_usage(place).free / 2**30
     yield Check("good" if free > 1 else "note", "free disk space", f"{free:.1f} GiB")
     for extra, modules in EXTRAS.items():

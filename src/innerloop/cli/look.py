@@ -132,6 +132,7 @@ class Doctor:
 
     def execute(self, rest: list[str]) -> int:
         from rich.console import Console
+        from rich.markup import escape
         from rich.table import Table
 
         from .doctor import examine
@@ -140,7 +141,7 @@ class Doctor:
         for check in examine(default_runs()):
             healthy &= check.level != "bad"
             mark = {"good": "[green]ok[/green]", "note": "[yellow]note[/yellow]", "bad": "[red]BAD[/red]"}[check.level]
-            table.add_row(mark, check.what, check.found)
+            table.add_row(mark, escape(check.what), escape(check.found))
         Console().print(table)
         return 0 if healthy else 1
 

@@ -66,10 +66,8 @@ def parse(arguments: Sequence[str]) -> tuple[Any, list[str]]:
 
 
 def _union() -> Any:
-    options = tuple(
-        Annotated[kind, tyro.conf.subcommand(name, prefix_name=False)] for name, kind in COMMANDS.items()
-    )
-    return Union[options]
+    options = tuple(Annotated[kind, tyro.conf.subcommand(name, prefix_name=False)] for name, kind in COMMANDS.items())
+    return Union[options]  # noqa: UP007 (made of a tuple)
 
 
 def parse_config(config: Parsed, arguments: Sequence[str], *, study: str, also: Sequence[str] = ()) -> Parsed:
@@ -118,7 +116,7 @@ def one_line_errors(call: Callable[[], Parsed], allowed: Sequence[str]) -> Parse
     except SystemExit as stop:
         if not stop.code:
             raise
-        lines = [re.sub(r"[─-╿]", " ", line).strip() for line in boxed.getvalue().splitlines()]
+        lines = [re.sub(r"[─-╿]|-{9,}", " ", line).strip() for line in boxed.getvalue().splitlines()]
         raise _explain([line for line in lines[1:] if line], allowed) from None
     except ValueError as error:  # a configuration refused at construction
         raise UsageError(str(error)) from error
@@ -133,7 +131,9 @@ def _explain(lines: list[str], allowed: Sequence[str]) -> UsageError:
     if match := re.search(r"invalid choice '(.*?)' for argument '(.*?)'.*Expected one of \((.*?),?\)", text):
         return UnknownNameError(f"value of {match[2]}", match[1], re.findall(r"'(.*?)'", match[3]))
     if match := re.search(r"Missing value for argument '(.*?)'. Expected (\d+) value", text):
-        return UsageError(f"{match[1]} takes {'a value' if match[2] == '1' else f'{match[2]} values'}: too few are given")
+        return UsageError(
+            f"{match[1]} takes {'a value' if match[2] == '1' else f'{match[2]} values'}: too few are given"
+        )
     if match := re.search(r"Missing from (.*?): \S+ (.*?) \(required\)", text):
         return UsageError(f"`{match[1]}` needs an argument: {match[2]}")
     told, _, help_text = text.partition(" Argument helptext: ")

@@ -11,10 +11,12 @@ import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
+from typing import Any
 
 # jaxlib 0.10.1 prints these when a compilation is read back from the cache; they mean nothing to anybody.
-HARMLESS = re.compile(rb"cpu_aot_(loader|compiler)|Machine type used for XLA:CPU compilation|cpu_executable_run_options")
+HARMLESS = re.compile(
+    rb"cpu_aot_(loader|compiler)|Machine type used for XLA:CPU compilation|cpu_executable_run_options"
+)
 
 
 def cache_folder() -> Path:
@@ -82,7 +84,7 @@ def quiet_native_messages() -> Iterator[None]:
             child.wait(timeout=2)
 
 
-def _is_stderr_itself(stream: TextIO) -> bool:
+def _is_stderr_itself(stream: Any) -> bool:
     try:
         return stream.fileno() == 2
     except (OSError, ValueError):  # captured, as in a test or a notebook

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from ..lab.judge import Judgement
     from ..lab.progress import Display
     from ..lab.runner import Outcome
-    from ..lab.store import Run as StoredRun
     from ..lab.study import Study
 
 
@@ -139,9 +138,7 @@ class Resume:
         set_up_jax()
         with quiet_native_messages():
             outcome = with_display(
-                lambda display: continue_run(
-                    study, run, checkpoint_seconds=self.checkpoint_seconds, display=display
-                )
+                lambda display: continue_run(study, run, checkpoint_seconds=self.checkpoint_seconds, display=display)
             )
         return finish(outcome, path.parent.parent, study, name)
 
@@ -278,7 +275,6 @@ def finish(outcome: Outcome, root: Path, study: Study, name: str) -> int:
 def write_report(root: Path, output: Path | None, *known: Study) -> Path:
     from ..lab.catalogue import PAPERS
     from ..lab.report import build_report
-    from ..lab.store import Run as StoredRun
     from ..lab.store import find_runs
     from ..studies import built, load
 
@@ -296,13 +292,26 @@ def print_claims(judgements: list[Judgement]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table("claim", "statement", "ours", "needed", "control", "verdict", box=None, pad_edge=False)
-    for item in judgements:
-        ours = "" if item.estimate is None else f"{item.estimate:.4g} [{item.low:.4g}, {item.high:.4g}]"
-        control = "" if item.control.estimate is None else f"{item.control.estimate:.4g} {item.control.verdict}"
-        verdict = f"[{MARKS[item.verdict]}]{item.verdict}[/]" + (f" ({escape(item.reason)})" if item.reason else "")
-        table.add_row(item.id, escape(item.statement), ours, f"{item.direction} {item.threshold:g}", control, verdict)
-    Console().print("\n", table)
+    judged = [item for item in judgements if item.verdict != "not measured"]
+    table = Table("", "verdict", "ours", "needed", "control", "claim", box=None, pad_edge=False, header_style="bold")
+    for name in ("ours", "needed", "control"):
+        next(column for column in table.columns if column.header == name).no_wrap = True
+    for item in judged:
+        ours = f"{item.estimate:.4g} [{item.low:.4g}, {item.high:.4g}]"
+        control = f"{item.control.estimate:.4g} {item.control.verdict}"
+        verdict = f"[{MARKS[item.verdict]}]{item.verdict}[/]"
+        needed = f"{item.direction} {item.threshold:g}"
+        table.add_row(escape(item.id), verdict, ours, needed, control, escape(item.statement))
+    console = Console()
+    console.print()
+    console.print(table)
+    for item in judged:
+        if item.reason:
+            console.print(f"{item.id}: {item.reason}", markup=False, highlight=False)
+    reasons = {item.reason for item in judgements if item.verdict == "not measured"}
+    for reason in sorted(reasons):
+        names = ", ".join(item.id for item in judgements if item.verdict == "not measured" and item.reason == reason)
+        console.print(f"not measured: {names} ({reason})", markup=False, highlight=False)
 
 
 def print_comparison(comparison: Comparison) -> None:
@@ -336,7 +345,9 @@ def print_comparison(comparison: Comparison) -> None:
         table = Table(*header, title=None, box=None, pad_edge=False)
         for row in rows:
             table.add_row(*map(show, row))
-        console.print(f"\n[bold]{title}[/bold]{'' if rows else ': nothing differs' if title == 'settings' else ': none'}")
+        console.print(
+            f"\n[bold]{title}[/bold]{'' if rows else ': nothing differs' if title == 'settings' else ': none'}"
+        )
         if rows:
             console.print(table)
     for note in comparison.notes:

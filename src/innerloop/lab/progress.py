@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from ..train.loop import Progress
 
 
+@runtime_checkable
 class Display(Protocol):
     """Where a run says what it is doing."""
 
@@ -75,9 +76,8 @@ class Lines:
             self.tell(f"{self._title}: compiling")
         elif now - self._last >= self._every:
             self._last = now
-            rate = progress.step / max(progress.seconds, 1e-9)
-            left = (progress.steps - progress.step) / max(rate, 1e-9)
-            self.tell(f"{self._title}: step {progress.step}/{progress.steps}, about {left:.0f} s left")
+            left = f"about {progress.seconds_left:.0f} s left"
+            self.tell(f"{self._title}: step {progress.step}/{progress.steps}, {left}")
 
     def tell(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)

@@ -94,17 +94,21 @@ def continue_run(
                 run.log(traceback.format_exc())
                 errors.append(f"{variant}: {explain(error)}")
                 tell(f"variant {variant} ended in an error: {explain(error)} (traceback in {run.path / 'log.txt'})")
-        judgements = conclude(study, run)
+        judgements = conclude(study, run, tell=None if paused or errors else tell)
         provenance.end(run, time.perf_counter() - began)
     return Outcome(run, judgements, errors, paused, time.perf_counter() - began)
 
 
-def conclude(study: Study, run: Run) -> list[Judgement]:
-    """Judge and draw from stored records alone."""
+def conclude(study: Study, run: Run, *, tell: Callable[[str], None] | None = None) -> list[Judgement]:
+    """Judge and draw from stored records alone; `tell` hears which figures could not be drawn."""
     records = Records(run, study_config(study, run))
     judgements = judge(study, records)
     write_claims(run, judgements)
-    write_figures(run, draw_figures(study, records))
+    drawn = draw_figures(study, records)
+    write_figures(run, drawn)
+    for figure, result in zip(study.figures, drawn, strict=True):
+        if tell is not None and result.reason and run.scale in figure.scales:
+            tell(f"figure {figure.id} could not be drawn: {result.reason}")
     return judgements
 
 

@@ -50,9 +50,7 @@ def alignment(
 
     **Errors:** `ValueError` for a `query_size` which the tokens do not have.
     """
-    require(
-        tokens.ndim == 3, f"tokens of many tasks [b t w] are needed, not an array of shape {tokens.shape}"
-    )
+    require(tokens.ndim == 3, f"tokens of many tasks [b t w] are needed, not an array of shape {tokens.shape}")
     outputs = jax.eval_shape(reference, tokens[0]).shape[-1]
     size: int = tokens.shape[-1] - outputs if query_size is None else query_size
     require(
@@ -126,9 +124,7 @@ def interpolate_attention(
             f"interpolation needs tokens of one width above outputs = {outputs}, "
             f"not {layer.width} in and {layer.projections.output_width} out",
         )
-    require(
-        first.width == second.width, f"the layers have different widths, {first.width} and {second.width}"
-    )
+    require(first.width == second.width, f"the layers have different widths, {first.width} and {second.width}")
     num_inputs = first.width - outputs
 
     def normalised(layer):
@@ -137,8 +133,7 @@ def interpolate_attention(
         return compare / size, layer.scale * size * move
 
     compare, move = (
-        (1.0 - fraction) * a + fraction * b
-        for a, b in zip(normalised(first), normalised(second), strict=True)
+        (1.0 - fraction) * a + fraction * b for a, b in zip(normalised(first), normalised(second), strict=True)
     )
     identity = jnp.eye(first.width, dtype=compare.dtype)
     return LinearSelfAttention(

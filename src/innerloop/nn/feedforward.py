@@ -48,9 +48,7 @@ class MultilayerPerceptron(eqx.Module):
             require(size >= 1, f"{name} must be at least 1, not {size}")
         first, second = jax.random.split(key)
         self.hidden = truncated_normal(first, (width, hidden_size), fan_in=width, variance=variance)
-        self.output = truncated_normal(
-            second, (hidden_size, output_width), fan_in=hidden_size, variance=variance
-        )
+        self.output = truncated_normal(second, (hidden_size, output_width), fan_in=hidden_size, variance=variance)
         self.hidden_bias = jnp.zeros((hidden_size,)) if use_bias else None
         self.output_bias = jnp.zeros((output_width,)) if use_bias else None
 

@@ -178,6 +178,4 @@ def gd_model(
         require(w0.shape == (outputs, dim), f"w0 must have shape {(outputs, dim)} [o d], not {w0.shape}")
         kind = layer.projections.query.dtype
         embedding = jnp.eye(dim + outputs, dtype=kind).at[:dim, dim:].set(-w0.T.astype(kind))
-    return InContextRegressor(
-        ResidualStack((layer,), num_repeats=steps), embedding=embedding, outputs=outputs
-    )
+    return InContextRegressor(ResidualStack((layer,), num_repeats=steps), embedding=embedding, outputs=outputs)

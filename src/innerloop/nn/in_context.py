@@ -259,9 +259,7 @@ def sine_regressor(
         layer = _linear_layer(width, 1, None, False, variance, layer_key)
     return InContextRegressor(
         ResidualStack((layer,)),
-        embedding=truncated_normal(
-            embedding_key, (dim + outputs, width), fan_in=dim + outputs, variance=variance
-        ),
+        embedding=truncated_normal(embedding_key, (dim + outputs, width), fan_in=dim + outputs, variance=variance),
         perceptron=MultilayerPerceptron(width, hidden_size, variance=variance, key=perceptron_key),
         outputs=outputs,
     )

@@ -150,16 +150,12 @@ class SoftmaxSelfAttention(AbstractMemoryLayer):
     def _queries(self, xs: Float[Array, "t d"]) -> Float[Array, "h t k"]:
         return self.projections.queries(xs).astype(self.projections.state_dtype)
 
-    def _keys_and_values(
-        self, xs: Float[Array, "n d"]
-    ) -> tuple[Float[Array, "h n k"], Float[Array, "h n v"]]:
+    def _keys_and_values(self, xs: Float[Array, "n d"]) -> tuple[Float[Array, "h n k"], Float[Array, "h n v"]]:
         dtype = self.projections.state_dtype
         return self.projections.keys(xs).astype(dtype), self.projections.values(xs).astype(dtype)
 
     def _check_capacity(self, length: int) -> None:
-        require(
-            length <= self.capacity, f"{length} tokens do not fit into a cache of capacity {self.capacity}"
-        )
+        require(length <= self.capacity, f"{length} tokens do not fit into a cache of capacity {self.capacity}")
 
     def _extend(
         self, state: KeyValueCache | None, keys: Float[Array, "h t k"], values: Float[Array, "h t v"]
@@ -198,9 +194,7 @@ class SoftmaxSelfAttention(AbstractMemoryLayer):
         return jnp.einsum("htn,hnv->htv", weights, values)
 
 
-def masked_softmax(
-    scores: Float[Array, "h t n"], visible: Bool[Array, "1 t n"] | None = None
-) -> Float[Array, "h t n"]:
+def masked_softmax(scores: Float[Array, "h t n"], visible: Bool[Array, "1 t n"] | None = None) -> Float[Array, "h t n"]:
     """The softmax over the visible entries of the last axis, zero elsewhere and where nothing is visible."""
     if visible is None:
         # Zero as the largest of an empty row, so that a context of no tokens is allowed.

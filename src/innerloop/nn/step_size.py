@@ -20,13 +20,11 @@ class OptimalStep(NamedTuple):
     loss: Float[Array, ""]
 
 
-def optimal_learning_rate(
-    dim: int, num_context: int, input_range: float | Float[Array, ""] = 1.0
-) -> OptimalStep:
+def optimal_learning_rate(dim: int, num_context: int, input_range: float | Float[Array, ""] = 1.0) -> OptimalStep:
     r"""The best size of one step from zero weights, for uniform inputs and noiseless standard normal weights.
 
     With $C = \frac1N \sum_j x_j x_j^\top$, and per coordinate variance $\sigma^2 = r^2/12$ and fourth moment
-    $m_4 = r^4/80$ of one coordinate,
+    $m_4 = r^4/80$,
 
     $$E \,\mathrm{tr}\, C^2 = \tfrac1N \bigl[d m_4 + d(d-1)\sigma^4 + (N-1) d \sigma^4\bigr], \quad
       \eta^* = \frac{d \sigma^2}{E\,\mathrm{tr}\,C^2}, \quad
@@ -42,9 +40,7 @@ def optimal_learning_rate(
 
     **Errors:** `ValueError` for sizes below one.
     """
-    require(
-        dim >= 1 and num_context >= 1, f"dim and num_context must be at least 1, not {dim} and {num_context}"
-    )
+    require(dim >= 1 and num_context >= 1, f"dim and num_context must be at least 1, not {dim} and {num_context}")
     variance = jnp.asarray(input_range, float) ** 2 / 12.0
     fourth_moment = jnp.asarray(input_range, float) ** 4 / 80.0
     trace = (dim * fourth_moment + dim * (dim + num_context - 2) * variance**2) / num_context
@@ -89,9 +85,7 @@ def _line_search(loss, candidates) -> LineSearch:
     # One after the other, not vmapped: a candidate is usually evaluated on many tasks at once already.
     losses = jax.lax.map(loss, candidates)
     losses = jnp.where(jnp.isfinite(losses), losses, jnp.inf)
-    losses = eqx.error_if(
-        losses, ~jnp.any(jnp.isfinite(losses)), "no candidate of the line search has a finite loss"
-    )
+    losses = eqx.error_if(losses, ~jnp.any(jnp.isfinite(losses)), "no candidate of the line search has a finite loss")
     winner = jnp.argmin(losses)
     return LineSearch(jax.tree.map(lambda values: values[winner], candidates), losses[winner], losses)
 

@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..core.config import fingerprint
 from ..core.errors import InnerloopError, UnknownNameError, UsageError
 from ..lab.catalogue import PAPERS
 
@@ -42,12 +43,17 @@ def _load_file(path: Path) -> Study:
 
     if not path.exists():
         raise UsageError(f"there is no file {path}; `innerloop new study NAME` writes one to start from")
-    specification = importlib.util.spec_from_file_location(f"innerloop_user_{path.stem}", path)
+    # One name per path: two files of one name must not be taken for one module.
+    name = f"innerloop_user_{path.stem}_{fingerprint(str(path.absolute()))}"
+    specification = importlib.util.spec_from_file_location(name, path)
     if specification is None or specification.loader is None:
         raise UsageError(f"{path} cannot be imported as a Python file")
     module = importlib.util.module_from_spec(specification)
     sys.modules[specification.name] = module  # dataclasses look their module up by name
-    specification.loader.exec_module(module)
+    try:
+        specification.loader.exec_module(module)
+    except Exception as error:  # whatever a file that is being written may do
+        raise InnerloopError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
     study = getattr(module, "study", None)
     if not isinstance(study, Study):
         raise InnerloopError(f"{path} does not end with `study = Study(...)`")

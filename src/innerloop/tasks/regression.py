@@ -206,9 +206,7 @@ class SineRegression(AbstractTask):
     def sample(self, key: Key[Array, ""], split: Split = "train") -> Example:
         """One data set, as joint tokens, with the label of its query."""
         input_key, amplitude_key, phase_key, label_key = jax.random.split(split_key(key, split), 4)
-        x = self.input_range * jax.random.uniform(
-            input_key, (self.num_context + 1, 1), minval=-0.5, maxval=0.5
-        )
+        x = self.input_range * jax.random.uniform(input_key, (self.num_context + 1, 1), minval=-0.5, maxval=0.5)
         spread = self.max_amplitude - self.min_amplitude
         amplitude = self.min_amplitude + spread * jax.random.uniform(amplitude_key)
         phase = self.max_phase * jax.random.uniform(phase_key)
@@ -240,9 +238,7 @@ def _metrics(prediction, example: Example) -> dict[str, Float[Array, ""]]:
     }
 
 
-def _spoil(
-    key: Key[Array, ""], y: Float[Array, "n o"], noisy_labels, shuffle_labels: bool
-) -> Float[Array, "n o"]:
+def _spoil(key: Key[Array, ""], y: Float[Array, "n o"], noisy_labels, shuffle_labels: bool) -> Float[Array, "n o"]:
     """Labels with some replaced by noise, or all permuted; untouched by default, and then for free."""
     noise_key, place_key, order_key = jax.random.split(key, 3)
     if shuffle_labels:
@@ -260,9 +256,7 @@ def _check_spoiling(noisy_labels, shuffle_labels: bool, num_context: int) -> Non
             0 <= noisy_labels <= num_context,
             f"noisy_labels must lie between 0 and num_context = {num_context}, not {noisy_labels}",
         )
-    require(
-        not shuffle_labels or num_context >= 2, "labels are shuffled among two examples at least, not one"
-    )
+    require(not shuffle_labels or num_context >= 2, "labels are shuffled among two examples at least, not one")
 
 
 def _check_layout(layout: str, dim: int, outputs: int) -> None:

@@ -1,6 +1,8 @@
-"""Conformance batteries: check a component of your own against the promises of its interface."""
+"""Public conformance batteries: run them on components of your own."""
 
+from .learning_rule import check_learning_rule
 from .sequence_layer import check_sequence_layer
+from .study import check_study
 from .task import check_task
 
-__all__ = ["check_sequence_layer", "check_task"]
+__all__ = ["check_learning_rule", "check_sequence_layer", "check_study", "check_task"]

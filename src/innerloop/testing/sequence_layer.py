@@ -83,9 +83,7 @@ def check_sequence_layer(
                 for form in FORMS:
                     same(results[form], results["recurrent"], f"{form} form, {length} tokens from {start}")
         xs = tokens(max(lengths))
-        same(
-            run(layer, xs, layer.init_state()), run(layer, xs, None), "the initial state instead of no state"
-        )
+        same(run(layer, xs, layer.init_state()), run(layer, xs, None), "the initial state instead of no state")
 
     def gradients_agree() -> None:
         length = max(lengths)
@@ -127,16 +125,14 @@ def check_sequence_layer(
 
     def state_size() -> None:
         wanted = jax.tree.map(lambda leaf: (jnp.shape(leaf), jnp.result_type(leaf)), layer.init_state())
-        least = jnp.promote_types(dtype, jnp.float32)
+        least = dtype if dtype.itemsize >= 4 else jnp.dtype(jnp.float32)
         for leaf in jax.tree.leaves(layer.init_state()):
             kind = jnp.result_type(leaf)
             assert kind == least or not jnp.issubdtype(kind, jnp.inexact), f"a state of {kind}, not {least}"
         for length in lengths:
             for form, (_, final) in run(layer, tokens(length), None).items():
                 given = jax.tree.map(lambda leaf: (jnp.shape(leaf), jnp.result_type(leaf)), final)
-                assert given == wanted, (
-                    f"{form} form: the state after {length} tokens is {given}, not {wanted}"
-                )
+                assert given == wanted, f"{form} form: the state after {length} tokens is {given}, not {wanted}"
 
     def causality() -> None:
         length = max(lengths)
@@ -147,9 +143,7 @@ def check_sequence_layer(
             outputs, changed = before[form][0], after[form][0]
             same(changed[:cut], outputs[:cut], f"{form} form: outputs before a change")
             if cut < length:
-                assert not np.allclose(changed[cut:], outputs[cut:]), (
-                    f"{form} form: the outputs ignore the input"
-                )
+                assert not np.allclose(changed[cut:], outputs[cut:]), f"{form} form: the outputs ignore the input"
 
     def refusals() -> None:
         misspelt: Any = "chunks"
@@ -206,9 +200,7 @@ def _gradients(layer: AbstractSequenceLayer, xs: Array, state: PyTree) -> dict[s
         total = jnp.zeros((), xs.dtype)
         for leaf in jax.tree.leaves(eqx.filter(layer(xs, state, form=form), eqx.is_inexact_array)):
             # Another weight for each entry, or errors could cancel in the sum.
-            total += jnp.sum(jnp.cos(jnp.arange(leaf.size, dtype=leaf.dtype)) * jnp.ravel(leaf)).astype(
-                xs.dtype
-            )
+            total += jnp.sum(jnp.cos(jnp.arange(leaf.size, dtype=leaf.dtype)) * jnp.ravel(leaf)).astype(xs.dtype)
         return total
 
     return {form: jax.grad(scalar)(moving, form) for form in FORMS}

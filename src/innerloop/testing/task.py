@@ -100,9 +100,7 @@ def check_task(
         loss: Any = task.loss(prediction(example), example)
         assert float(loss) == 0.0, f"the loss of the target itself is {float(loss)}"
 
-    checks = dict(
-        determinism=determinism, splits=splits, vmap_and_jit=vmap_and_jit, finite=finite, judgement=judgement
-    )
+    checks = dict(determinism=determinism, splits=splits, vmap_and_jit=vmap_and_jit, finite=finite, judgement=judgement)
     if loss_is_zero_at_target:
         checks["zero_loss"] = zero_loss
     run_checks(type(task).__name__, checks, expected_failures)

@@ -108,9 +108,7 @@ class Checkpoints:
                 lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=getattr(leaf, "sharding", None)),
                 template,
             )
-            state = manager.restore(
-                step, args=orbax.args.Composite(state=orbax.args.StandardRestore(abstract))
-            ).state
+            state = manager.restore(step, args=orbax.args.Composite(state=orbax.args.StandardRestore(abstract))).state
             if _digest(state) != about["digest"]:
                 raise InnerloopError("its digest does not agree")
         except Exception as error:

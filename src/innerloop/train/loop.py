@@ -1,6 +1,5 @@
 """`fit`: the one training loop. It scans any pure step in jitted chunks and knows nothing of what it trains."""
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -55,6 +54,7 @@ class Progress:
     step: int
     steps: int
     seconds: float
+    seconds_left: float = 0.0  # at the pace of this call, compilation apart
     compiling: bool = False
     values: dict[str, np.ndarray] = field(default_factory=dict)
 
@@ -156,7 +156,8 @@ def fit(
         if state.position == 0 and run_evaluation is not None:
             measure(run_evaluation)
         windows = 1
-        state.saved_at = time.perf_counter()
+        state.saved_at = training_began = time.perf_counter()
+        first = state.position
         while state.goes_on(steps, len(seed_list)):
             chunk_began = time.perf_counter()
             boundary = min(steps, (state.position // evaluate_every + 1) * evaluate_every)
@@ -166,9 +167,7 @@ def fit(
                 arrays, seed_numbers, jnp.asarray(state.position, jnp.int32), jnp.asarray(count, jnp.int32)
             )
             infos = {key: np.asarray(value)[:count] for key, value in infos.items()}
-            new_failures = _find_failures(
-                infos, np.asarray(finite), seed_list, state.position, end, record_every
-            )
+            new_failures = _find_failures(infos, np.asarray(finite), seed_list, state.position, end, record_every)
             new_failures = {seed: at for seed, at in new_failures.items() if seed not in state.failures}
             if new_failures and checkpoints is not None:
                 checkpoints.keep_last("before-failure")
@@ -186,7 +185,8 @@ def fit(
             windows = max(1, min(2 * windows, round(chunk_seconds * count / elapsed / record_every)))
             if on_progress is not None:
                 latest = records[-1].values if records else {}
-                on_progress(Progress(end, steps, time.perf_counter() - began, values=latest))
+                left = (steps - end) * (time.perf_counter() - training_began) / (end - first)
+                on_progress(Progress(end, steps, time.perf_counter() - began, left, values=latest))
             if pause is not None and state.goes_on(steps, len(seed_list)) and pause():
                 ended = "paused"
                 break
@@ -315,7 +315,7 @@ def _check_step(before: PyTree, after: PyTree, infos: Mapping[str, Any], seed_sh
             raise InnerloopError(f"step turned carry.{path} from {a.dtype}{a.shape} into {b.dtype}{b.shape}")
     for key, info in infos.items():
         if info.shape != seed_shape:
-            raise InnerloopError(f"info[{key!r}] must be a scalar, not of shape {info.shape[len(seed_shape):]}")
+            raise InnerloopError(f"info[{key!r}] must be a scalar, not of shape {info.shape[len(seed_shape) :]}")
 
 
 def _spread_over_devices(tree: PyTree, num_seeds: int, devices: Sequence[jax.Device] | None) -> PyTree:

@@ -1,4 +1,4 @@
-"""The usual training step: examples from a task, updates from a learning rule, moved by an Optax optimiser."""
+"""The usual training step: examples from a task, updates from a learning rule, an Optax optimiser."""
 
 from typing import Any
 
@@ -12,6 +12,7 @@ from ..core.rng import named_key
 from ..core.tree import trainable
 from ..learn.rule import AbstractLearningRule
 from ..tasks.task import AbstractTask
+from .loop import Evaluate
 
 
 class Trainee(eqx.Module):
@@ -56,9 +57,11 @@ class Supervised(eqx.Module):
             named_key(key, "rule"), trainee.rule_state, trainee.model, batch, self.task.loss
         )
         info = {**info, "update_norm": optax.tree.norm(updates)}
-        updates, optimiser_state = self.optimiser.update(
-            updates, trainee.optimiser_state, trainable(trainee.model)
-        )
+        # Optax mixes Python floats with integer counters, which strict promotion (if the user asks for it) refuses.
+        with jax.numpy_dtype_promotion("standard"):
+            updates, optimiser_state = self.optimiser.update(
+                updates, trainee.optimiser_state, trainable(trainee.model)
+            )
         return Trainee(eqx.apply_updates(trainee.model, updates), optimiser_state, rule_state), info
 
 
@@ -67,10 +70,8 @@ def sample_batch(task: AbstractTask, key: Key[Array, ""], batch_size: int, *, sp
     return jax.vmap(lambda one: task.sample(one, split))(jax.random.split(key, batch_size))
 
 
-def evaluate_on(
-    task: AbstractTask, *, batch_size: int, split: str = "test"
-) -> Any:
-    """An evaluation `(key, trainee) -> metrics` for `fit`: the mean of `task.metrics` over held-out examples."""
+def evaluate_on(task: AbstractTask, *, batch_size: int, split: str = "test") -> Evaluate:
+    """An evaluation `(key, trainee) -> metrics` for `fit`: means of `task.metrics` over held-out examples."""
 
     def evaluate(key: Key[Array, ""], trainee: Trainee) -> dict[str, Float[Array, ""]]:
         batch = sample_batch(task, key, batch_size, split=split)

@@ -83,7 +83,7 @@ SMOKE = Config(
 LAPTOP = Config(
     one_layer=Training(learning_rate=5e-3, steps=5000, batch_size=512, clip_norm=0.001),
     two_layers=Training(learning_rate=3e-3, steps=5000, batch_size=512, init_variance=0.11),
-    sine=Training(learning_rate=1e-3, steps=5000, batch_size=512, clip_norm=100.0, init_variance=1.0),
+    sine=Training(learning_rate=3e-3, steps=5000, batch_size=512, clip_norm=100.0, init_variance=0.3),
     interleaved=Training(learning_rate=5e-3, steps=5000, batch_size=512, init_variance=1.0),
 )
 PAPER = Config(

@@ -5,10 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from ...lab.figures import band, curve_table, heat, line_at, pivot
+from ...lab.plots import band, curve_table, heat, line_at, pivot
 from ...lab.store import Records
 from ...lab.study import Figure, Table
-from ...nn.step_size import optimal_learning_rate
 from ...tasks.regression import INPUT_LAWS
 from .measure import ALPHAS, WEIGHT_SCALES
 
@@ -36,7 +35,7 @@ def _curves(axes: Any, table: Table) -> None:
         if steps == [-1]:
             line_at(axes, float(np.mean(values)), label)
         else:
-            band(axes, steps, values, label)
+            band(axes, steps, values, label, spread="range")
 
 
 def _loss_curves(curves: dict[str, str], levels: dict[str, tuple[str, str]]) -> Callable[[Records], Table]:
@@ -55,18 +54,6 @@ def _draw_losses(*, logarithmic: bool = False) -> Callable[[Any, Table], None]:
         axes.legend(loc="upper right")
 
     return draw
-
-
-def _one_layer_data(records: Records) -> Table:
-    table = _loss_curves(
-        {"one-layer": "trained layer", "shuffled-labels": "trained on shuffled labels"},
-        {"one tuned step of gradient descent": ("one-layer", "reference_loss")},
-    )(records)
-    task = records.config.task
-    best = float(optimal_learning_rate(task.dim, task.num_context, task.input_range).loss)
-    return _together(
-        dict(table), {"curve": ["best step in closed form"], "seed": [-1], "step": [-1], "value": [best]}
-    )
 
 
 def _alignment_data(records: Records) -> Table:
@@ -115,9 +102,9 @@ def _draw_distribution(canvas: Any, table: Table) -> None:
             if panel == "law of inputs":
                 offset = -0.18 if label == "trained layer" else 0.18
                 axes.bar(np.asarray(settings) + offset, losses.mean(axis=0), width=0.34, label=label)
-                axes.set_xticks(settings, INPUT_LAWS)
+                axes.set_xticks(settings, INPUT_LAWS, fontsize=7.5)
             else:
-                band(axes, settings, losses, label)
+                band(axes, settings, losses, label, spread="range")
         axes.set(title=panel, yscale="log")
     panels[0, 0].set_ylabel("test loss")
     panels[1, 0].set_ylabel("test loss")
@@ -141,7 +128,7 @@ def _draw_products(canvas: Any, table: Table) -> None:
         _, _, matrix = pivot(table, "row", "column", "value", matrix=name)
         heat(axes, matrix, diverging=True, values=False)
         axes.set_title(name)
-        axes.set_xticks([]), axes.set_yticks([])
+        axes.set(xticks=[], yticks=[])
 
 
 def _sine_data(records: Records) -> Table:
@@ -201,15 +188,20 @@ FIGURES = (
     Figure(
         "one-layer-loss",
         "One layer learns one step of gradient descent",
-        "Test loss over training, mean over seeds with its 95% interval.",
+        "Test loss over training: mean and range over seeds. For 10 inputs in [-1/2, 1/2] and 10 examples the best"
+        " possible step has a loss of 0.2062 in closed form.",
         "Figure 2, left: the loss of the trained layer falls to the line of one step of gradient descent.",
-        _one_layer_data,
+        _loss_curves(
+            {"one-layer": "trained layer", "shuffled-labels": "trained on shuffled labels"},
+            {"one tuned step of gradient descent": ("one-layer", "reference_loss")},
+        ),
         _draw_losses(),
     ),
     Figure(
         "alignment",
         "The trained layer and gradient descent grow alike",
-        "Cosine and difference of the sensitivities to the query, and difference of the predictions, on test tasks.",
+        "Cosine and difference of the sensitivities to the query, and difference of the predictions, on test tasks:"
+        " mean and range over seeds.",
         "Figure 2, middle: the cosine goes to one, the differences go to zero.",
         _alignment_data,
         _draw_alignment,
@@ -230,7 +222,7 @@ FIGURES = (
         "Appendix: both curves rise together.",
         _distribution_data,
         _draw_distribution,
-        size=(6.8, 5.2),
+        size=(7.2, 5.2),
     ),
     Figure(
         "two-layers-loss",

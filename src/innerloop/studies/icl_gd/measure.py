@@ -119,8 +119,8 @@ def _sine(config: Config, cells: Cells) -> None:
         example = task.sample(key, "test")
         data = task.data(example)
         queries = jnp.linspace(-5.0, 5.0, 101)
-        predict = lambda query: model(example.inputs.at[-1, 0].set(query))[0]
-        return {"sine_queries": queries, "sine_predictions": jax.vmap(predict)(queries), "sine_x": data.x, "sine_y": data.y}
+        predictions = jax.vmap(lambda query: model(example.inputs.at[-1, 0].set(query))[0])(queries)
+        return {"sine_queries": queries, "sine_predictions": predictions, "sine_x": data.x, "sine_y": data.y}
 
     cells.save(**curve(cells.keys("example"), model))
 
@@ -181,11 +181,9 @@ def _train(
     cells: Cells, training: Training, task: AbstractTask, models: PyTree, evaluate: Any, *, frozen: Any = None
 ) -> PyTree:
     """Train one model per seed; `frozen` selects a part that stays as it is."""
-    rate = optax.cosine_decay_schedule(training.learning_rate, training.steps) if training.decay else None
-    optimiser = optax.chain(
-        optax.clip_by_global_norm(training.clip_norm),
-        optax.adam(rate if rate is not None else training.learning_rate, b1=0.9, b2=0.98),
-    )
+    falling = optax.cosine_decay_schedule(training.learning_rate, training.steps)
+    rate = falling if training.decay else training.learning_rate
+    optimiser = optax.chain(optax.clip_by_global_norm(training.clip_norm), optax.adam(rate, b1=0.9, b2=0.98))
     if frozen is not None:
         mask = jax.tree.map(lambda _: False, eqx.filter(models, eqx.is_inexact_array))
         mask = eqx.tree_at(frozen, mask, jax.tree.map(lambda _: True, frozen(mask)))
