@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from innerloop.lab.plots import band, curve_table, heat, line_at, pivot
 from innerloop.lab.paper import Paper
+from innerloop.lab.plots import band, curve_table, heat, line_at, pivot
 from innerloop.lab.store import Run, create_run, to_json
 from innerloop.lab.study import Claim, Control, Figure, Study, at_most
 
@@ -217,9 +217,7 @@ LAPTOP_CLAIMS = [
 ]
 
 
-def make_run(
-    root: Path, study: str, scale: str, seeds: tuple[int, ...], config: Any, *, fresh: bool = False
-) -> Run:
+def make_run(root: Path, study: str, scale: str, seeds: tuple[int, ...], config: Any, *, fresh: bool = False) -> Run:
     """A whole run: cells of every variant, claims, provenance, log."""
     run = create_run(root, study, scale, seeds, config, fresh=fresh)
     random = np.random.default_rng(0)
@@ -228,9 +226,7 @@ def make_run(
         for seed in seeds:
             floor = {"trained": 0.211, "untrained": 0.41, "shuffled": 0.405}[variant]
             rate = 260 if variant == "trained" else 2000
-            values = (
-                floor + (0.43 - floor) * np.exp(-steps / rate) + 0.004 * random.standard_normal(len(steps))
-            )
+            values = floor + (0.43 - floor) * np.exp(-steps / rate) + 0.004 * random.standard_normal(len(steps))
             lines: list[dict[str, Any]] = [
                 {"step": int(step), "phase": "train", "loss": float(value)}
                 for step, value in zip(steps, values, strict=True)
@@ -309,6 +305,4 @@ if __name__ == "__main__":
 
     folder = Path(sys.argv[1])
     known = make_root(folder, PAPERS)
-    print(
-        build_report(folder, PAPERS, known, built=["icl-gd", "late-phase", "cocoa", "mesanet", "online-lru"])
-    )
+    print(build_report(folder, PAPERS, known, built=["icl-gd", "late-phase", "cocoa", "mesanet", "online-lru"]))

@@ -49,9 +49,7 @@ def test_metrics_are_paired_by_seed(tmp_path):
     assert row.difference.estimate == pytest.approx(1.01)
     # Unpaired, the spread of the seeds (-20 ... 40) would hide a difference of one.
     assert 1.0 <= row.difference.low <= row.difference.high <= 1.02 + 1e-9
-    assert rows["adam", "train", "loss"].difference == row.difference, (
-        "the last step counts, whatever its number"
-    )
+    assert rows["adam", "train", "loss"].difference == row.difference, "the last step counts, whatever its number"
     assert "only A recorded only_a of adam in phase final" in found.notes
 
 

@@ -46,9 +46,7 @@ integers = st.integers(-(2**40), 2**40)
 floats = st.floats(allow_nan=False, allow_infinity=False)
 examples = st.builds(
     Example,
-    task=st.one_of(
-        st.builds(Linear, integers, floats), st.builds(Images, st.sampled_from(["digits", "shapes"]))
-    ),
+    task=st.one_of(st.builds(Linear, integers, floats), st.builds(Images, st.sampled_from(["digits", "shapes"]))),
     layers=st.lists(st.builds(Layer, integers, floats), max_size=3).map(tuple),
     sizes=st.lists(integers, max_size=4).map(tuple),
     pair=st.tuples(integers, floats),

@@ -105,9 +105,7 @@ def test_a_step_measured_again_counts_once(run, tmp_path):
     run.cell("adam", 0).append_metrics([{"step": 10, "phase": "train", "loss": 33.0}])
     path = export(run, "csv", tmp_path / "out")
     with open(path / "metrics.csv", newline="") as file:
-        values = [
-            float(row["value"]) for row in csv.DictReader(file) if row["seed"] == "0" and row["step"] == "10"
-        ]
+        values = [float(row["value"]) for row in csv.DictReader(file) if row["seed"] == "0" and row["step"] == "10"]
     assert values == [33.0, 1.0]
 
 
@@ -240,9 +238,7 @@ def test_wandb_reads_back(run, tmp_path):
                 name = record.run.display_name
                 names[name] = record.run.project
             elif kind == "history":
-                items = [
-                    ("/".join(item.nested_key) or item.key, item.value_json) for item in record.history.item
-                ]
+                items = [("/".join(item.nested_key) or item.key, item.value_json) for item in record.history.item]
                 variant, seed = name.rsplit("-s", 1)
                 for key, value in items:
                     if not key.startswith("_"):
@@ -267,9 +263,7 @@ def test_nothing_is_overwritten(run, tmp_path, target):
     files = sorted(path.iterdir()) if path.is_dir() else [path]
     before = [file.read_bytes() for file in files]
     for again in TARGETS:
-        with pytest.raises(
-            InnerloopError, match=r"out exists already and is not overwritten; choose another --output"
-        ):
+        with pytest.raises(InnerloopError, match=r"out exists already and is not overwritten; choose another --output"):
             export(run, again, path)
     assert [file.read_bytes() for file in files] == before
 

@@ -42,9 +42,7 @@ def test_a_figure_that_fails_says_why_and_the_others_go_on(records):
     def broken(canvas, table):
         raise ZeroDivisionError("no such axis")
 
-    drawn = draw_figures(
-        study_with(figure("a"), figure("b", draw=broken), figure("../c"), figure("d")), records
-    )
+    drawn = draw_figures(study_with(figure("a"), figure("b", draw=broken), figure("../c"), figure("d")), records)
     assert [bool(item.svg) for item in drawn] == [True, False, False, True]
     assert drawn[1].reason == "ZeroDivisionError: no such axis"
     assert "'../c'" in drawn[2].reason
@@ -112,9 +110,7 @@ def test_inlined_figures_share_no_id_and_every_reference_resolves(records):
 
 def test_inlined_figures_take_the_colours_of_the_page(records):
     page = inline_svg(draw_figures(study_with(), records)[0].svg, prefix="p-", label="x")
-    assert (
-        INK not in page and "currentColor" in page and "var(--surface)" in page and "var(--series-1" in page
-    )
+    assert INK not in page and "currentColor" in page and "var(--surface)" in page and "var(--series-1" in page
     assert "<style" not in page and "DOCTYPE" not in page and "metadata" not in page
 
 

@@ -52,11 +52,15 @@ def test_seeds_spread_over_devices(uninterrupted):
     assert len(fit(noisy_step, jnp.zeros((6, 3)), steps=2, seeds=range(6)).carry.sharding.device_set) == 3
 
 
+def test_seeds_one_by_one_learn_the_same(uninterrupted):
+    result = fit(noisy_step, jnp.zeros((4, 3)), steps=60, seeds=range(4), record_every=5, one_by_one=True)
+    np.testing.assert_allclose(result.carry, uninterrupted.carry, rtol=1e-5)
+    assert result.history("train", "norm").shape == (12, 4)
+
+
 @pytest.mark.parametrize("chunk_seconds", [0.0, 1e-3, 10.0])
 def test_chunk_length_changes_nothing(uninterrupted, chunk_seconds):
-    result = fit(
-        noisy_step, jnp.zeros((4, 3)), steps=60, seeds=range(4), record_every=5, chunk_seconds=chunk_seconds
-    )
+    result = fit(noisy_step, jnp.zeros((4, 3)), steps=60, seeds=range(4), record_every=5, chunk_seconds=chunk_seconds)
     np.testing.assert_array_equal(result.carry, uninterrupted.carry)
     np.testing.assert_array_equal(result.history("train", "norm"), uninterrupted.history("train", "norm"))
 
@@ -142,9 +146,7 @@ def test_resume_after_pause_is_bit_for_bit(tmp_path, uninterrupted):
 def test_finished_training_is_only_read_back(tmp_path, uninterrupted):
     for attempt in range(2):
         checkpoints = Checkpoints(tmp_path / "c")
-        result = fit(
-            noisy_step, jnp.zeros((4, 3)), steps=60, seeds=range(4), record_every=5, checkpoints=checkpoints
-        )
+        result = fit(noisy_step, jnp.zeros((4, 3)), steps=60, seeds=range(4), record_every=5, checkpoints=checkpoints)
         checkpoints.close()
         assert (len(result.records) == 0) == (attempt == 1)
         np.testing.assert_array_equal(result.carry, uninterrupted.carry)
@@ -177,9 +179,7 @@ def test_failure_is_named_and_the_others_go_on(tmp_path):
 
 def test_training_ends_when_every_seed_failed(tmp_path):
     for chunk_seconds in (0.0, 10.0):
-        result = fit(
-            failing_step, (jnp.ones(2), jnp.zeros(2)), steps=500, seeds=(4, 7), chunk_seconds=chunk_seconds
-        )
+        result = fit(failing_step, (jnp.ones(2), jnp.zeros(2)), steps=500, seeds=(4, 7), chunk_seconds=chunk_seconds)
         assert result.failures == {4: 12, 7: 12}
         assert (result.ended, result.step, len(result.records)) == ("failed", 13, 13)
 

@@ -162,9 +162,7 @@ def test_each_claim_is_held_to_its_own_cells(tmp_path):
     run = make_run(tmp_path)
     for seed in SEEDS:
         fill(run, "adam", seed, final={"loss": 0.5 + 0.01 * seed})
-        fill(
-            run, "sgd", seed, final={"loss": math.nan}, status="failed", step=3, reason="loss was not finite"
-        )
+        fill(run, "sgd", seed, final={"loss": math.nan}, status="failed", step=3, reason="loss was not finite")
     of_sgd = claim(lambda records: records.final("sgd", "loss"), id="sgd")
     of_adam = claim(lambda records: records.final("adam", "loss"), id="adam")
     again = claim(lambda records: records.final("sgd", "loss"), id="again")  # now from the cache
@@ -179,9 +177,7 @@ def test_a_cell_is_read_from_disk_once(tmp_path, monkeypatch):
         fill(run, "adam", seed, final={"loss": 0.5 + 0.01 * seed})
     read = []
     original = CellFolder.read_metrics
-    monkeypatch.setattr(
-        CellFolder, "read_metrics", lambda cell: read.append(cell.path.name) or original(cell)
-    )
+    monkeypatch.setattr(CellFolder, "read_metrics", lambda cell: read.append(cell.path.name) or original(cell))
     loss = [claim(lambda records: records.final("adam", "loss"), id=f"c{i}") for i in range(4)]
     assert [item.verdict for item in judge(study_of(*loss), records_of(run))] == ["holds"] * 4
     assert sorted(read) == ["adam-s0", "adam-s1", "adam-s2"]

@@ -69,9 +69,7 @@ def test_the_board_shows_all_studies_as_they_are(full):
     assert {name for name, kind in kinds.items() if kind == "built"} == {"mesanet"}
     assert "not run yet" in cards["mesanet"]["text"]
     absent = " ".join(cards["impact"]["text"].split())
-    assert (
-        "Challenges for Using Impact Regularizers" in absent and "2021" in absent and "2101.12509" in absent
-    )
+    assert "Challenges for Using Impact Regularizers" in absent and "2021" in absent and "2101.12509" in absent
     assert "not in this version" in absent
     assert len(page.with_class("absent")) == 20
 
@@ -164,9 +162,7 @@ def test_a_claim_is_shown_with_its_paper_interval_threshold_and_control(full):
         assert part in first
     assert "The same layer" in first or "the same layer" in first
     assert "Fails, as it must." in first
-    (failing,) = [
-        text for text in articles if "Two recurrent layers" in text and "only at laptop" not in text
-    ]
+    (failing,) = [text for text in articles if "Two recurrent layers" in text and "only at laptop" not in text]
     assert "lies wholly on the wrong side" in failing
     (useless,) = [text for text in articles if "unrelated layers" in text]
     assert "Did not fail (holds): this claim proves nothing." in useless
@@ -175,9 +171,7 @@ def test_a_claim_is_shown_with_its_paper_interval_threshold_and_control(full):
 def test_missing_numbers_are_shown_as_missing(full):
     *_, page = full
     (article,) = [e["text"] for e in page.with_class("claim") if "copies each target" in e["text"]]
-    assert (
-        "—" in article and "4 of 5 seeds finite" in article and "None" not in article and "nan" not in article
-    )
+    assert "—" in article and "4 of 5 seeds finite" in article and "None" not in article and "nan" not in article
 
 
 def test_failed_and_unfinished_cells_are_named(full):
@@ -355,23 +349,14 @@ def shown_claim(tmp_path, entry):
 def test_the_strip_puts_everything_in_order(tmp_path):
     drawn = strip(shown_claim(tmp_path, LAPTOP_CLAIMS[3]), (0, 1, 2, 3, 4))
     ours, control = drawn["ours"], drawn["control"]
-    assert (
-        drawn["left"]
-        < drawn["threshold"]
-        < ours["low"]
-        < ours["estimate"]
-        < ours["high"]
-        < control["estimate"]
-    )
+    assert drawn["left"] < drawn["threshold"] < ours["low"] < ours["estimate"] < ours["high"] < control["estimate"]
     assert control["estimate"] < drawn["right"] and control["beyond"] == 0
     assert drawn["allowed"] == (drawn["left"], drawn["threshold"] - drawn["left"])
     assert [dot["seed"] for dot in ours["dots"]] == ["0", "1", "2", "3", "4"]
 
 
 def test_a_control_far_away_does_not_squeeze_the_strip(tmp_path):
-    drawn = strip(
-        shown_claim(tmp_path, claim("a", "holds", [1.0, 1.01, 0.99], control=[50.0, 51.0, 52.0])), (0, 1, 2)
-    )
+    drawn = strip(shown_claim(tmp_path, claim("a", "holds", [1.0, 1.01, 0.99], control=[50.0, 51.0, 52.0])), (0, 1, 2))
     assert drawn["control"]["beyond"] == 1 and drawn["control"]["estimate"] == drawn["right"]
     assert drawn["ours"]["high"] - drawn["ours"]["low"] > 50
     assert drawn["threshold"] < drawn["right"] - 50  # room for the arrow and its number
@@ -379,9 +364,7 @@ def test_a_control_far_away_does_not_squeeze_the_strip(tmp_path):
 
 def test_text_has_enough_contrast_in_both_themes():
     style = (TEMPLATES / "report.css").read_text()
-    colours = {
-        name: pair for name, *pair in re.findall(r"--([\w-]+): light-dark\((#\w{6}), (#\w{6})\)", style)
-    }
+    colours = {name: pair for name, *pair in re.findall(r"--([\w-]+): light-dark\((#\w{6}), (#\w{6})\)", style)}
 
     def luminance(colour):
         parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]

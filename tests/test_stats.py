@@ -22,9 +22,7 @@ numbers = st.floats(-1e3, 1e3, allow_nan=False).map(lambda x: round(x, 3))
 def test_mean_interval_equals_scipy(values, confidence):
     found = mean_interval(values, confidence)
     low, high = oracle.t.interval(confidence, len(values) - 1, np.mean(values), oracle.sem(values))
-    np.testing.assert_allclose(
-        [found.estimate, found.low, found.high], [np.mean(values), low, high], rtol=1e-9
-    )
+    np.testing.assert_allclose([found.estimate, found.low, found.high], [np.mean(values), low, high], rtol=1e-9)
 
 
 def test_a_known_interval():
@@ -89,9 +87,7 @@ def test_bootstrap_is_reproducible_and_depends_on_its_seed():
 def test_bootstrap_agrees_with_scipy():
     values = np.random.default_rng(0).normal(2.0, 1.0, size=30)
     ours = bootstrap_interval(values, resamples=20_000)
-    theirs = oracle.bootstrap(
-        (values,), np.mean, n_resamples=20_000, method="percentile", rng=1
-    ).confidence_interval
+    theirs = oracle.bootstrap((values,), np.mean, n_resamples=20_000, method="percentile", rng=1).confidence_interval
     assert ours.estimate == pytest.approx(values.mean())
     assert ours.low == pytest.approx(theirs.low, abs=0.02)
     assert ours.high == pytest.approx(theirs.high, abs=0.02)

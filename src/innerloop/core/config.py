@@ -50,7 +50,9 @@ def _revive(hint: Any, value: Any) -> Any:
             hint = next((option for option in typing.get_args(hint) if typing.get_origin(option) is tuple), hint)
         arguments = [item for item in typing.get_args(hint) if item is not Ellipsis] or [Any]
         return tuple(_revive(arguments[min(i, len(arguments) - 1)], item) for i, item in enumerate(value))
-    return float(value) if hint is float else value
+    if hint is float and isinstance(value, int):
+        return float(value)  # JSON may have written 1.0 as 1
+    return value
 
 
 def flatten(config: Any) -> dict[str, Any]:

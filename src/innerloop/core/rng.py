@@ -3,6 +3,7 @@
 import hashlib
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Integer, Key
 
 
@@ -32,7 +33,7 @@ def named_key(
 
     ```
     """
-    is_key = isinstance(seed, jax.Array) and jax.dtypes.issubdtype(seed.dtype, jax.dtypes.prng_key)
+    is_key = isinstance(seed, jax.Array) and jnp.issubdtype(seed.dtype, jax.dtypes.prng_key)
     key = seed if is_key else jax.random.key(seed)
     key = jax.random.fold_in(key, name_to_integer(name))
     return key if step is None else jax.random.fold_in(key, step)

@@ -276,8 +276,7 @@ _ENTRIES = (
     ),
     Paper(
         study="cocoa",
-        title="Would I have gotten that reward? Long-term credit assignment by counterfactual contribution"
-        " analysis",
+        title="Would I have gotten that reward? Long-term credit assignment by counterfactual contribution analysis",
         authors=("Alexander Meulemans", "Simon Schug", "Seijin Kobayashi", "Nathaniel Daw", "Gregory Wayne"),
         year=2023,
         arxiv="2306.16803",
@@ -307,8 +306,7 @@ _ENTRIES = (
     ),
     Paper(
         study="internal-rl",
-        title="Emergent temporal abstractions in autoregressive models enable hierarchical reinforcement"
-        " learning",
+        title="Emergent temporal abstractions in autoregressive models enable hierarchical reinforcement learning",
         authors=(
             "Seijin Kobayashi",
             "Yanick Schimpf",

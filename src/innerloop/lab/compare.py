@@ -125,9 +125,7 @@ def draw_curves(comparison: Comparison) -> Any:
                 if (curve.phase, curve.metric) == (phase, metric):
                     colour = CYCLE[variants.index(curve.variant) % len(CYCLE)]
                     _draw_band(axes, curve.steps_a, curve.values_a, f"A: {curve.variant}", colour, "-")
-                    _draw_band(
-                        axes, curve.steps_b, curve.values_b, f"B: {curve.variant}", colour, (0, (4, 2))
-                    )
+                    _draw_band(axes, curve.steps_b, curve.values_b, f"B: {curve.variant}", colour, (0, (4, 2)))
         for axes in list(canvas.axes)[len(panels) :]:
             axes.set_visible(False)
         named = {label: line for axes in canvas.axes for line, label in zip(*_legend(axes), strict=True)}
@@ -172,8 +170,7 @@ def _notes_on(letter: str, run: Run) -> list[str]:
 def _compare_metrics(a: Run, b: Run) -> tuple[list[MetricRow], list[Curve], list[str]]:
     series_a, series_b = recorded_series(a), recorded_series(b)
     keys_a, keys_b = (
-        [(variant, *name) for variant, metrics in series.items() for name in metrics]
-        for series in (series_a, series_b)
+        [(variant, *name) for variant, metrics in series.items() for name in metrics] for series in (series_a, series_b)
     )
     rows, curves = [], []
     for variant, phase, metric in keys_a:
@@ -229,9 +226,7 @@ def _claims_by_id(run: Run) -> dict[str, dict[str, Any]]:
     return {claim["id"]: claim for claim in read_claims(run.path)}
 
 
-def _draw_band(
-    axes: Any, steps: np.ndarray, values: np.ndarray, label: str, colour: str, dashes: Any
-) -> None:
+def _draw_band(axes: Any, steps: np.ndarray, values: np.ndarray, label: str, colour: str, dashes: Any) -> None:
     # A seed that is missing leaves a gap: the mean of the others would be a curve of another experiment.
     mean, low, high = mean_band(values)
     axes.plot(steps, mean, label=label, color=colour, linestyle=dashes)

@@ -12,9 +12,7 @@ import numpy as np
 
 from .store import CellFolder, Run, read_json
 
-Series = dict[
-    tuple[str, str], tuple[np.ndarray, np.ndarray]
-]  # (phase, metric) -> steps [k], values [seeds, k]
+Series = dict[tuple[str, str], tuple[np.ndarray, np.ndarray]]  # (phase, metric) -> steps [k], values [seeds, k]
 
 
 @dataclass(frozen=True)

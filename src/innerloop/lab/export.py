@@ -56,9 +56,7 @@ def export(run: Run, target: str, output: Path) -> Path:
 
 def metrics_table(run: Run) -> Columns:
     """One line per number: `study, run, variant, seed, phase, step, metric, value`; NaN if not finite."""
-    table: Columns = {
-        name: [] for name in ("study", "run", "variant", "seed", "phase", "step", "metric", "value")
-    }
+    table: Columns = {name: [] for name in ("study", "run", "variant", "seed", "phase", "step", "metric", "value")}
     for cell in recorded_cells(run):
         for phase, step, metric, value in cell.measurements():
             line = (run.study, run.path.name, cell.variant, cell.seed, phase, step, metric, value)
@@ -87,9 +85,7 @@ def claims_table(run: Run) -> Columns:
     """One line per claim, its control as `control_...`, values per seed as JSON; empty if unjudged."""
     claims = _claims(run)
     controls = [claim.get("control") or {} for claim in claims]
-    table: Columns = {
-        name: [claim.get(name) for claim in claims] for name in (*_CLAIM_TEXTS, *_CLAIM_NUMBERS)
-    }
+    table: Columns = {name: [claim.get(name) for claim in claims] for name in (*_CLAIM_TEXTS, *_CLAIM_NUMBERS)}
     table["per_seed"] = [json.dumps(claim.get("per_seed")) for claim in claims]
     for name in (*_CONTROL_TEXTS, *_CONTROL_NUMBERS, "failed_as_it_must"):
         table[f"control_{name}"] = [control.get(name) for control in controls]
@@ -167,18 +163,12 @@ def _to_mlflow(run: Run, folder: Path, final: Path) -> None:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # an export stays on this machine
     _need("mlflow", "track")
     entities = importlib.import_module("mlflow.entities")
-    client = importlib.import_module("mlflow.tracking").MlflowClient(
-        f"sqlite:///{(folder / 'mlflow.db').resolve()}"
-    )
+    client = importlib.import_module("mlflow.tracking").MlflowClient(f"sqlite:///{(folder / 'mlflow.db').resolve()}")
     # The store remembers this path, so it names the place where the folder is going to stand.
-    experiment = client.create_experiment(
-        run.study, artifact_location=(final.resolve() / "artifacts").as_uri()
-    )
+    experiment = client.create_experiment(run.study, artifact_location=(final.resolve() / "artifacts").as_uri())
     for cell in recorded_cells(run):
         when = _recorded_at(cell)
-        tracked = client.create_run(
-            experiment, start_time=when, run_name=f"{run.path.name}/{cell.name}"
-        ).info.run_id
+        tracked = client.create_run(experiment, start_time=when, run_name=f"{run.path.name}/{cell.name}").info.run_id
         for name, value in {**_settings_of(run), **_identity(run, cell)}.items():
             client.log_param(tracked, _plain(name), str(value)[:6000])
         for name, value in {**_identity(run, cell), **_verdicts(run)}.items():
@@ -195,9 +185,7 @@ def _to_mlflow(run: Run, folder: Path, final: Path) -> None:
 
 def _to_wandb(run: Run, folder: Path, _: Path) -> None:
     wandb = _need("wandb", "track")
-    settings = wandb.Settings(
-        console="off", silent=True, disable_git=True, save_code=False, x_disable_stats=True
-    )
+    settings = wandb.Settings(console="off", silent=True, disable_git=True, save_code=False, x_disable_stats=True)
     for cell in recorded_cells(run):
         tracked = wandb.init(
             mode="offline",

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import csv as comma_separated
 import io
-import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, cast
 from xml.etree import ElementTree
 
 import numpy as np
@@ -154,11 +153,7 @@ def _draw(figure: Figure, records: Records) -> DrawnFigure:
             svg = _render(figure, table)
     except Exception as error:  # a study's own code: whatever it raises must not cost the other figures
         svg = csv = ""
-        reason = (
-            f"{error}"
-            if type(error).__module__.startswith("innerloop")
-            else f"{type(error).__name__}: {error}"
-        )
+        reason = f"{error}" if type(error).__module__.startswith("innerloop") else f"{type(error).__name__}: {error}"
     return DrawnFigure(figure.id, figure.title, figure.caption, figure.paper, svg, csv, reason)
 
 

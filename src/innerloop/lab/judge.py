@@ -213,14 +213,10 @@ def _what_is_missing(per_seed: tuple[float, ...], asked: Iterable[tuple[str, int
         outcome = records.outcome(variant, seed)
         if outcome.get("status") == "failed":
             at = f" at step {outcome['step']}" if outcome.get("step") is not None else ""
-            found.append(
-                f"cell {variant}-s{seed} failed{at}: {outcome.get('reason') or 'no reason recorded'}"
-            )
+            found.append(f"cell {variant}-s{seed} failed{at}: {outcome.get('reason') or 'no reason recorded'}")
     failed = {seed for variant, seed in asked if any(f"cell {variant}-s{seed} " in text for text in found)}
     for seed, value in zip(records.seeds, per_seed, strict=True):
         if not math.isfinite(value) and seed not in failed:
             cells = ", ".join(f"{variant}-s{seed}" for variant, of_seed in asked if of_seed == seed)
-            found.append(
-                f"the value of seed {seed} is {value} (from {f'cell {cells}' if cells else 'no cell'})"
-            )
+            found.append(f"the value of seed {seed} is {value} (from {f'cell {cells}' if cells else 'no cell'})")
     return "; ".join(found)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .figures import INK
+from .figures import INK, PAPER
 from .store import Records
 from .study import Table
 
@@ -29,9 +29,7 @@ def curve_table(
     return table
 
 
-def pivot(
-    table: Table, rows: str, columns: str, values: str, **where: Any
-) -> tuple[list[Any], list[Any], np.ndarray]:
+def pivot(table: Table, rows: str, columns: str, values: str, **where: Any) -> tuple[list[Any], list[Any], np.ndarray]:
     """A long table as `(row names, column names, matrix)`; `where` keeps only the lines with these entries.
 
     ```python
@@ -43,9 +41,7 @@ def pivot(
 
     ```
     """
-    lines = [
-        i for i in range(len(table[values])) if all(table[name][i] == value for name, value in where.items())
-    ]
+    lines = [i for i in range(len(table[values])) if all(table[name][i] == value for name, value in where.items())]
     row_names = list(dict.fromkeys(table[rows][i] for i in lines))
     column_names = list(dict.fromkeys(table[columns][i] for i in lines))
     matrix = np.full((len(row_names), len(column_names)), math.nan)

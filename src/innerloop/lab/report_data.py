@@ -143,9 +143,7 @@ class Board:
     skipped: tuple[Skipped, ...] = field(default=())
 
 
-def read_board(
-    root: Path, papers: Mapping[str, Paper], studies: Mapping[str, Study], built: Collection[str]
-) -> Board:
+def read_board(root: Path, papers: Mapping[str, Paper], studies: Mapping[str, Study], built: Collection[str]) -> Board:
     """Read all run folders under `root`."""
     runs: dict[str, list[RunView]] = {}
     skipped = []
@@ -179,9 +177,7 @@ def _explain(error: Exception, root: Path) -> str:
     text = str(error).replace(f"{root}/", "")
     if isinstance(error, KeyError):
         return f"config.json has no entry {text}"
-    return (
-        text if kind is ValueError or kind.__module__.startswith("innerloop") else f"{kind.__name__}: {text}"
-    )
+    return text if kind is ValueError or kind.__module__.startswith("innerloop") else f"{kind.__name__}: {text}"
 
 
 def _order(runs: list[RunView]) -> tuple[tuple[RunView, ...], tuple[RunView, ...]]:
@@ -197,9 +193,7 @@ def _order(runs: list[RunView]) -> tuple[tuple[RunView, ...], tuple[RunView, ...
 
 def _read_run(run: Run, study: Study | None) -> RunView:
     problems: list[str] = []
-    starts = [
-        _start(entry) for entry in _list(run, "provenance.json", problems) if isinstance(entry, Mapping)
-    ]
+    starts = [_start(entry) for entry in _list(run, "provenance.json", problems) if isinstance(entry, Mapping)]
     claims = [_claim(entry) for entry in _list(run, "claims.json", problems) if isinstance(entry, Mapping)]
     failures, done, expected = _cells(run, study, problems)
     log = run.path / "log.txt"
@@ -285,9 +279,7 @@ def _cells(run: Run, study: Study | None, problems: list[str]) -> tuple[list[Fai
             config = from_dict(type(next(iter(study.configurations.values()))), run.config)
             names |= {f"{variant}-s{seed}" for variant in study.variants(config) for seed in run.seeds}
         except Exception as error:
-            problems.append(
-                f"the configuration does not fit this version of the study ({_explain(error, run.path)})"
-            )
+            problems.append(f"the configuration does not fit this version of the study ({_explain(error, run.path)})")
     failures, done = [], 0
     for name in sorted(names):
         folder = CellFolder(run.path / "cells" / name)

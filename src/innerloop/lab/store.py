@@ -100,10 +100,9 @@ class CellFolder:
             try:
                 line = raw.decode()
                 json.loads(line)
-                readable = line.endswith("\n")
             except ValueError:
-                readable = False
-            if readable:
+                line = ""
+            if line.endswith("\n"):
                 lines.append(line)
                 end, damaged = position, unreadable
             else:

@@ -1,5 +1,6 @@
 """The public conformance battery of studies."""
 
+import dataclasses
 import re
 import tempfile
 from collections.abc import Mapping
@@ -9,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from ..core.config import from_dict, to_dict
+from ..lab.figures import draw_figures
 from ..lab.progress import Lines
 from ..lab.runner import run_study
-from ..lab.store import Run
-from ..lab.study import Scale, Study
+from ..lab.store import Records, Run
+from ..lab.study import Figure, Scale, Study
 from .battery import run_checks
 
 
@@ -74,11 +76,15 @@ def check_study(
                 assert np.isfinite(judgement.estimate), f"claim {claim.id} is not finite: {judgement.reason}"
                 assert np.isfinite(judgement.control.estimate), f"the control of claim {claim.id} is not finite"
 
+    def why_not(figure: Figure) -> str:
+        only = dataclasses.replace(study, figures=(figure,))
+        return draw_figures(only, Records(outcome().run, config))[0].reason
+
     def figures_are_drawn() -> None:
         for figure in study.figures:
             if scale in figure.scales:
                 path = outcome().run.path / "figures" / f"{figure.id}.svg"
-                assert path.exists(), f"figure {figure.id} was not drawn"
+                assert path.exists(), f"figure {figure.id} was not drawn: {why_not(figure)}"
 
     def same_bits_again() -> None:
         first, second = outcome().run, outcome("second").run

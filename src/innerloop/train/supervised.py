@@ -11,7 +11,7 @@ from ..core.errors import require
 from ..core.rng import named_key
 from ..core.tree import trainable
 from ..learn.rule import AbstractLearningRule
-from ..tasks.task import AbstractTask
+from ..tasks.task import AbstractTask, Split
 from .loop import Evaluate
 
 
@@ -59,18 +59,16 @@ class Supervised(eqx.Module):
         info = {**info, "update_norm": optax.tree.norm(updates)}
         # Optax mixes Python floats with integer counters, which strict promotion (if the user asks for it) refuses.
         with jax.numpy_dtype_promotion("standard"):
-            updates, optimiser_state = self.optimiser.update(
-                updates, trainee.optimiser_state, trainable(trainee.model)
-            )
+            updates, optimiser_state = self.optimiser.update(updates, trainee.optimiser_state, trainable(trainee.model))
         return Trainee(eqx.apply_updates(trainee.model, updates), optimiser_state, rule_state), info
 
 
-def sample_batch(task: AbstractTask, key: Key[Array, ""], batch_size: int, *, split: str = "train") -> Any:
+def sample_batch(task: AbstractTask, key: Key[Array, ""], batch_size: int, *, split: Split = "train") -> Any:
     """`batch_size` independent examples of a task, stacked along a leading axis."""
     return jax.vmap(lambda one: task.sample(one, split))(jax.random.split(key, batch_size))
 
 
-def evaluate_on(task: AbstractTask, *, batch_size: int, split: str = "test") -> Evaluate:
+def evaluate_on(task: AbstractTask, *, batch_size: int, split: Split = "test") -> Evaluate:
     """An evaluation `(key, trainee) -> metrics` for `fit`: means of `task.metrics` over held-out examples."""
 
     def evaluate(key: Key[Array, ""], trainee: Trainee) -> dict[str, Float[Array, ""]]:

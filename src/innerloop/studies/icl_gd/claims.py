@@ -46,9 +46,12 @@ def deviation(measure: Measure) -> Measure:
 
 
 def own_and_following(prefix: str = "") -> Measure:
-    return lambda records: sum(
-        records.final("interleaved", f"{prefix}{name}_share", phase="copying") for name in ("own", "following")
-    )
+    def measure(records: Records) -> np.ndarray:
+        names = (f"{prefix}own_share", f"{prefix}following_share")
+        own, following = (records.final("interleaved", name, phase="copying") for name in names)
+        return own + following
+
+    return measure
 
 
 DEEPER = ("laptop", "paper")
@@ -73,9 +76,7 @@ CLAIMS = (
         quantity="mean cosine of the two derivatives with respect to the query",
         measure=value("one-layer", "sensitivity_cosine"),
         threshold=at_least(0.98),
-        control=Control(
-            "a layer trained as long with shuffled labels", value("shuffled-labels", "sensitivity_cosine")
-        ),
+        control=Control("a layer trained as long with shuffled labels", value("shuffled-labels", "sensitivity_cosine")),
         over_seeds="every",
     ),
     Claim(

@@ -62,9 +62,7 @@ def _alignment_data(records: Records) -> Table:
         "difference of sensitivities": "sensitivity_difference",
         "difference of predictions": "prediction_difference",
     }
-    tables = [
-        curve_table(records, {"one-layer": label}, name, phase="evaluate") for label, name in names.items()
-    ]
+    tables = [curve_table(records, {"one-layer": label}, name, phase="evaluate") for label, name in names.items()]
     return _together(*tables)
 
 
@@ -113,7 +111,10 @@ def _draw_distribution(canvas: Any, table: Table) -> None:
 
 def _products_data(records: Records) -> Table:
     table: Columns = {"matrix": [], "row": [], "column": [], "value": []}
-    found = {"trained": records.array("one-layer", "products"), "built": records.array("one-layer", "reference_products")}
+    found = {
+        "trained": records.array("one-layer", "products"),
+        "built": records.array("one-layer", "reference_products"),
+    }
     for origin, arrays in found.items():
         for name, matrix in zip(("query-key", "value-output"), arrays[0], strict=True):
             for (row, column), item in np.ndenumerate(matrix):

@@ -110,7 +110,7 @@ def _sine(config: Config, cells: Cells) -> None:
     untrained = _make(cells, make)
     frozen = (lambda model: model.stack) if fixed else None
     evaluate = evaluate_on(task, batch_size=config.curve_tasks)
-    model = _train(cells, config.sine, task, untrained, evaluate, frozen=frozen)
+    model = _train(cells, config.sine, task, untrained, evaluate, frozen=frozen, one_by_one=True)
     _record_losses(config, cells, task, config.sine.steps, {"loss": model}, {"raw_input_gd_loss": _raw_sine_gd(config)})
 
     @eqx.filter_jit
@@ -141,7 +141,7 @@ def _interleaved(config: Config, cells: Cells) -> None:
         losses = evaluate_on(task, batch_size=config.curve_tasks)(key, trainee)
         return {**losses, **shares(key, trainee.model, 50)}
 
-    model = _train(cells, training, task, untrained, evaluate)
+    model = _train(cells, training, task, untrained, evaluate, one_by_one=True)
     _record_losses(config, cells, task, training.steps, {"loss": model, "untrained/loss": untrained}, {})
     both = eqx.filter_jit(
         eqx.filter_vmap(
@@ -178,9 +178,16 @@ def _halve(array: Array) -> Array:
 
 
 def _train(
-    cells: Cells, training: Training, task: AbstractTask, models: PyTree, evaluate: Any, *, frozen: Any = None
+    cells: Cells,
+    training: Training,
+    task: AbstractTask,
+    models: PyTree,
+    evaluate: Any,
+    *,
+    frozen: Any = None,
+    one_by_one: bool = False,
 ) -> PyTree:
-    """Train one model per seed; `frozen` selects a part that stays as it is."""
+    """Train one model per seed; `frozen` selects a part that stays as it is, `one_by_one` is for wide models."""
     falling = optax.cosine_decay_schedule(training.learning_rate, training.steps)
     rate = falling if training.decay else training.learning_rate
     optimiser = optax.chain(optax.clip_by_global_norm(training.clip_norm), optax.adam(rate, b1=0.9, b2=0.98))
@@ -199,6 +206,7 @@ def _train(
         record_every=record_every,
         evaluate=evaluate,
         evaluate_every=evaluate_every,
+        one_by_one=one_by_one,
     )
     return result.carry.model
 
@@ -271,9 +279,7 @@ def _raw_sine_gd(config: Config) -> InContextRegressor:
     """One step of gradient descent on the raw input of the sine task, with its best step size."""
     task = SineRegression(num_context=config.task.num_context)
     batch = sample_batch(task, named_key(0, "step size"), config.evaluation_tasks, split="validation")
-    (rate,) = _search(
-        lambda c: mean_loss(gd_model(1, 1, config.task.num_context, c[0]), task, batch), 1e-4, 1.0
-    )
+    (rate,) = _search(lambda c: mean_loss(gd_model(1, 1, config.task.num_context, c[0]), task, batch), 1e-4, 1.0)
     return gd_model(1, 1, config.task.num_context, rate)
 
 
