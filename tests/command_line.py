@@ -38,7 +38,8 @@ def start(*arguments: object, cwd: Path | None = None, prefix: tuple[str, ...] =
     # A compilation cache of their own: a killed process may leave half an entry in it.
     cache = f"{jax.config.jax_compilation_cache_dir}-of-processes"
     environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": cache, "COLUMNS": "200"}
-    environment.pop("INNERLOOP_RUNS", None)
+    for name in ("INNERLOOP_RUNS", "TF_CPP_MIN_LOG_LEVEL"):  # users set neither; the tests set the second
+        environment.pop(name, None)
     program = [sys.executable, "-c", "from innerloop.cli import main; main()"]
     return subprocess.Popen(
         [*prefix, *program, *map(str, arguments)],
