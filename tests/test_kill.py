@@ -3,7 +3,6 @@
 import json
 import os
 import random
-import resource
 import shlex
 import shutil
 import signal
@@ -81,7 +80,8 @@ def test_killed_again_and_again(tmp_path, uninterrupted, seed):
         except subprocess.TimeoutExpired:
             kill(process)
         else:
-            assert finish(process).code == 0
+            result = finish(process)
+            assert result.code == 0, result.err
             break
     assert results_of(only_run(tmp_path)) == uninterrupted
 
@@ -122,13 +122,13 @@ def test_two_runs_at_once(tmp_path):
     assert all(path.name in page for path in tmp_path.glob("noisy/*"))
 
 
-def limit_files_to(size):
-    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+# A program that starts the one after it with files limited to so many bytes.
+LIMIT = "import os, resource as r, sys; r.setrlimit(r.RLIMIT_FSIZE, (1900, 1900)); os.execv(sys.argv[1], sys.argv[1:])"
 
 
 def test_files_that_may_not_grow(tmp_path, uninterrupted):
     """A real error of the operating system, in the middle of a line of metrics."""
-    result = elsewhere(*COMMAND, tmp_path, preexec_fn=limit_files_to(1900))
+    result = elsewhere(*COMMAND, tmp_path, prefix=(sys.executable, "-c", LIMIT))
     assert result.code == 1
     assert "Traceback" not in result.err
     last = result.err.splitlines()[-1]

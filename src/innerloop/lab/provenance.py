@@ -24,7 +24,7 @@ def describe() -> dict[str, Any]:
     import jax
 
     return {
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": shlex.join(["innerloop", *sys.argv[1:]]),
         "started": _now(),
         "ended": None,
         "seconds": None,
@@ -32,6 +32,7 @@ def describe() -> dict[str, Any]:
         "python": platform.python_version(),
         "jax": jax.__version__,
         "jaxlib": importlib.metadata.version("jaxlib"),
+        "random_numbers": {"partitionable": bool(jax.config.values["jax_threefry_partitionable"])},
         "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
         "git": _git(),
         "hardware": {
@@ -51,7 +52,7 @@ def begin(run: Run) -> dict[str, Any]:
         last = entries[-1]
         entry["changed"] = [
             f"{name}: {last.get(name)} -> {entry[name]}"
-            for name in ("innerloop", "python", "jax", "jaxlib", "packages", "git", "hardware")
+            for name in ("innerloop", "python", "jax", "jaxlib", "random_numbers", "packages", "git", "hardware")
             if last.get(name) != entry[name]
         ]
     write_atomically(run.path / "provenance.json", to_json([*entries, entry]))

@@ -5,6 +5,7 @@ import logging
 import os
 import re
 import shutil
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -53,7 +54,8 @@ class Checkpoints:
         if self._manager is None:
             import orbax.checkpoint as orbax
 
-            logging.getLogger("absl").addFilter(_is_not_raised_again)
+            for logger in ("absl", "asyncio"):
+                logging.getLogger(logger).addFilter(_is_not_raised_again)
             self.folder.mkdir(parents=True, exist_ok=True)
             options = orbax.CheckpointManagerOptions(max_to_keep=self.keep, cleanup_tmp_directories=True)
             self._manager = orbax.CheckpointManager(self.folder, options=options)
@@ -172,7 +174,8 @@ class Checkpoints:
 
 def _is_not_raised_again(record: logging.LogRecord) -> bool:
     """Orbax logs what goes wrong in its threads, once in each of them, and then raises it where one waits for it."""
-    return record.exc_info is None or "orbax" not in record.pathname
+    trace = traceback.walk_tb(record.exc_info[2]) if record.exc_info else ()
+    return not any("orbax" in frame.f_code.co_filename for frame, _ in trace)
 
 
 def _layout(leaves: Mapping[str, Any]) -> dict[str, Any]:

@@ -77,7 +77,7 @@ class Config:
 
 SMOKE = Config(
     evaluation_tasks=10_000,
-    one_layer=Training(learning_rate=3e-3, steps=1500, batch_size=256, init_variance=0.11),
+    one_layer=Training(learning_rate=3e-3, steps=3000, batch_size=256, init_variance=0.11),
     variants=("one-layer", "shuffled-labels"),
 )
 LAPTOP = Config(

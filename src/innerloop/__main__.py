@@ -1,0 +1,5 @@
+"""`python -m innerloop`."""
+
+from .cli import main
+
+main()
