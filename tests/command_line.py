@@ -13,6 +13,8 @@ import jax
 from innerloop.cli import main
 
 STUDIES = Path(__file__).parent / "studies"
+# `innerloop` chooses a generator of random numbers; in this process that would change the numbers of other tests.
+os.environ["JAX_THREEFRY_PARTITIONABLE"] = "1"
 PATIENCE = 120.0  # seconds; far more than anything here takes, even on a busy machine
 
 
@@ -38,7 +40,7 @@ def start(*arguments: object, cwd: Path | None = None, prefix: tuple[str, ...] =
     # A compilation cache of their own: a killed process may leave half an entry in it.
     cache = f"{jax.config.jax_compilation_cache_dir}-of-processes"
     environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": cache, "COLUMNS": "200"}
-    for name in ("INNERLOOP_RUNS", "TF_CPP_MIN_LOG_LEVEL"):  # users set neither; the tests set the second
+    for name in ("INNERLOOP_RUNS", "TF_CPP_MIN_LOG_LEVEL", "JAX_THREEFRY_PARTITIONABLE"):  # as the tests set them
         environment.pop(name, None)
     program = [sys.executable, "-c", "from innerloop.cli import main; main()"]
     return subprocess.Popen(

@@ -288,30 +288,28 @@ def write_report(root: Path, output: Path | None, *known: Study) -> Path:
 
 
 def print_claims(judgements: list[Judgement]) -> None:
+    """Two lines a claim: the numbers in columns, and what they are about."""
     from rich.console import Console
     from rich.markup import escape
-    from rich.table import Table
 
+    console = Console(highlight=False)
+    rows = [("", "verdict", "ours", "needed", "control")]
     judged = [item for item in judgements if item.verdict != "not measured"]
-    table = Table("", "verdict", "ours", "needed", "control", "claim", box=None, pad_edge=False, header_style="bold")
-    for name in ("ours", "needed", "control"):
-        next(column for column in table.columns if column.header == name).no_wrap = True
     for item in judged:
         ours = f"{item.estimate:.4g} [{item.low:.4g}, {item.high:.4g}]"
         control = f"{item.control.estimate:.4g} {item.control.verdict}"
-        verdict = f"[{MARKS[item.verdict]}]{item.verdict}[/]"
-        needed = f"{item.direction} {item.threshold:g}"
-        table.add_row(escape(item.id), verdict, ours, needed, control, escape(item.statement))
-    console = Console()
-    console.print()
-    console.print(table)
-    for item in judged:
-        if item.reason:
-            console.print(f"{item.id}: {item.reason}", markup=False, highlight=False)
-    reasons = {item.reason for item in judgements if item.verdict == "not measured"}
-    for reason in sorted(reasons):
+        rows.append((item.id, item.verdict, ours, f"{item.direction} {item.threshold:g}", control))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(entry.ljust(width) for entry, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    console.print(f"\n[bold]{escape(lines[0])}[/]", soft_wrap=True)
+    for item, line in zip(judged, lines[1:], strict=True):
+        told = escape(line).replace(item.verdict, f"[{MARKS[item.verdict]}]{item.verdict}[/]", 1)
+        console.print(told, soft_wrap=True)
+        about = f"{item.statement} ({item.reason})" if item.reason else item.statement
+        console.print(f"{'':{widths[0]}}  [dim]{escape(about)}[/]", soft_wrap=True)
+    for reason in sorted({item.reason for item in judgements if item.verdict == "not measured"}):
         names = ", ".join(item.id for item in judgements if item.verdict == "not measured" and item.reason == reason)
-        console.print(f"not measured: {names} ({reason})", markup=False, highlight=False)
+        console.print(f"not measured: {names} ({reason})", markup=False, soft_wrap=True)
 
 
 def print_comparison(comparison: Comparison) -> None:
