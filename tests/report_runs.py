@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from innerloop.lab.paper import Paper
-from innerloop.lab.plots import band, curve_table, heat, line_at, pivot
+from innerloop.lab.report.plots import band, curve_table, heat, line_at, pivot
 from innerloop.lab.store import Run, create_run, to_json
 from innerloop.lab.study import Claim, Control, Figure, Study, at_most
 
@@ -301,7 +301,7 @@ def make_root(root: Path, papers: dict[str, Paper]) -> dict[str, Study]:
 
 if __name__ == "__main__":
     from innerloop.lab.catalogue import PAPERS
-    from innerloop.lab.report import build_report
+    from innerloop.lab.report.page import build_report
 
     folder = Path(sys.argv[1])
     known = make_root(folder, PAPERS)

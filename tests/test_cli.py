@@ -12,7 +12,8 @@ import pytest
 import innerloop
 from command_line import STUDIES, elsewhere, finish, here, is_one_line, only_run, start
 from innerloop.cli import main
-from innerloop.cli.parse import COMMANDS, flags_of, parse_config
+from innerloop.cli.flags import flags_of, parse_config
+from innerloop.cli.parse import COMMANDS
 
 FLAGS = """
 from dataclasses import dataclass, replace

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from innerloop.core.errors import InnerloopError
-from innerloop.lab.compare import compare, draw_curves, write_comparison
+from innerloop.lab.report.compare import compare, draw_curves, write_comparison
 from innerloop.lab.stats import mean_interval
 from innerloop.lab.store import to_json, write_atomically
 from synthetic_runs import Optimiser, Settings, fill, make_run

@@ -11,7 +11,8 @@ from pathlib import Path
 import jax
 import pytest
 
-from innerloop.cli.parse import COMMANDS, flags_of, parse
+from innerloop.cli.flags import flags_of
+from innerloop.cli.parse import COMMANDS, parse
 from innerloop.lab.catalogue import PAPERS
 from innerloop.studies import built, load
 

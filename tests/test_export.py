@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from innerloop.core.errors import InnerloopError, UnknownNameError
-from innerloop.lab.export import TARGETS, export
+from innerloop.lab.report.export import TARGETS, export
 from innerloop.lab.store import to_json, write_atomically
 from synthetic_runs import fill, make_run
 

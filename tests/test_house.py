@@ -154,4 +154,4 @@ def test_the_package_shows_all_public_names_once():
 def test_installed_data_files_are_there():
     """What is not Python must be in the package too, or an installed copy cannot make studies and reports."""
     assert (ROOT / "cli" / "study_template.py.txt").is_file()
-    assert (ROOT / "lab" / "templates" / "report.html.jinja").is_file()
+    assert (ROOT / "lab" / "report" / "templates" / "report.html.jinja").is_file()

@@ -7,8 +7,8 @@ from html.parser import HTMLParser
 import pytest
 
 from innerloop.lab.catalogue import PAPERS
-from innerloop.lab.report import TEMPLATES, build_report, format_number, interval, strip
-from innerloop.lab.report_data import Measured, read_board
+from innerloop.lab.report.board import Measured, read_board
+from innerloop.lab.report.page import TEMPLATES, build_report, format_number, interval, strip
 from report_runs import LAPTOP_CLAIMS, NASTY, Settings, claim, make_root, make_run, make_study, write_claims
 
 VOID = {"meta", "link", "br", "img", "hr", "input"}
@@ -89,8 +89,9 @@ def test_wings_follow_the_house(full):
 def test_every_verdict_has_a_word_and_a_shape_of_its_own(full):
     _, _, html, page = full
     words = {verdict["text"].strip() for verdict in page.with_class("verdict")}
-    assert words == {"holds", "fails", "undecided", "not measured"}
-    for word in words:
+    assert words == {"holds", "fails", "undecided"}, "claims that were not measured are listed, not drawn"
+    assert "Not measured in this run" in html
+    for word in (*words, "not measured"):
         (symbol,) = re.findall(rf'<symbol id="mark-{word.replace(" ", "-")}".*?</symbol>', html)
         assert symbol.count("<") > 2
     marks = page.all("span", **{"class": "marks"})[0]
@@ -270,9 +271,9 @@ def test_a_verdict_of_another_version_counts_as_not_measured(tmp_path):
     run = make_run(tmp_path, "icl-gd", "laptop", (0,), Settings())
     write_claims(run, [claim("a", "probably", [1.0, 1.1])])
     _, page = report_of(tmp_path)
-    (article,) = page.with_class("claim")
-    assert "not measured" in article["text"]
-    assert "the stored verdict 'probably' is unknown to this version" in article["text"]
+    assert not page.with_class("claim")
+    (notice,) = [item for item in page.with_class("notice") if "Not measured in this run" in item["text"]]
+    assert "the stored verdict 'probably' is unknown to this version" in notice["text"]
 
 
 def test_cells_that_were_never_begun_are_missed(tmp_path):
@@ -299,7 +300,7 @@ def test_an_empty_root_gives_the_board_alone(tmp_path):
 
 
 def test_a_long_table_is_linked_where_it_lies(tmp_path, monkeypatch):
-    monkeypatch.setattr("innerloop.lab.report.LARGEST_INLINED_CSV", 100)
+    monkeypatch.setattr("innerloop.lab.report.page.LARGEST_INLINED_CSV", 100)
     run = make_run(tmp_path / "runs", "icl-gd", "laptop", (0,), Settings())
     output = tmp_path / "out" / "report.html"
     studies = {"icl-gd": make_study(PAPERS["icl-gd"])}
@@ -386,7 +387,7 @@ def test_text_has_enough_contrast_in_both_themes():
 def test_the_report_needs_neither_jax_nor_a_display(tmp_path):
     code = (
         "import sys, pathlib\n"
-        "import innerloop.lab.figures, innerloop.lab.report as r\n"
+        "import innerloop.lab.report.figures, innerloop.lab.report.page as r\n"
         "assert not {'jax', 'matplotlib', 'jinja2'} & set(sys.modules), 'too early'\n"
         "r.build_report(pathlib.Path(sys.argv[1]), {}, {})\n"
         "assert not {'jax', 'matplotlib.pyplot'} & set(sys.modules)\n"

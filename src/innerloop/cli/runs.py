@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from tyro.conf import Positional
 
 from ..core.errors import InnerloopError, UsageError
+from .flags import flags_of, parse_config
 from .look import MARKS, default_runs, print_config
 
 if TYPE_CHECKING:
-    from ..lab.compare import Comparison
     from ..lab.judge import Judgement
     from ..lab.progress import Display
+    from ..lab.report.compare import Comparison
     from ..lab.runner import Outcome
     from ..lab.study import Study
 
@@ -63,7 +64,6 @@ class Run:
 
     def execute(self, rest: list[str]) -> int:
         from ..studies import load
-        from .parse import flags_of, parse_config
 
         if not self.studies:
             raise UsageError("which study? It comes before its flags: innerloop run icl-gd; `innerloop list` shows all")
@@ -190,7 +190,7 @@ class Compare:
     """A new folder for the curves and tables (default: nothing is written)."""
 
     def execute(self, rest: list[str]) -> int:
-        from ..lab.compare import compare, write_comparison
+        from ..lab.report.compare import compare, write_comparison
         from ..lab.runner import explain_disk_errors
         from ..lab.store import Run as StoredRun
 
@@ -215,7 +215,7 @@ class Export:
     """Where to write it (default: export-TARGET in the working directory); never overwritten."""
 
     def execute(self, rest: list[str]) -> int:
-        from ..lab.export import export
+        from ..lab.report.export import export
         from ..lab.runner import explain_disk_errors
         from ..lab.store import Run as StoredRun
 
@@ -274,7 +274,7 @@ def finish(outcome: Outcome, root: Path, study: Study, name: str) -> int:
 
 def write_report(root: Path, output: Path | None, *known: Study) -> Path:
     from ..lab.catalogue import PAPERS
-    from ..lab.report import build_report
+    from ..lab.report.page import build_report
     from ..lab.store import find_runs
     from ..studies import built, load
 

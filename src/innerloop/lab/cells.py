@@ -82,16 +82,24 @@ class Cells:
         return result
 
     def record(self, values: Mapping[str, Any], *, step: int = 0, phase: str = "final") -> None:
-        """Write one metrics line per seed; each value is an array `[seeds]`."""
-        self._write([Record(phase, step, {name: np.asarray(value) for name, value in values.items()})])
+        """Write one metrics line per seed; each value is an array `[seeds]`. Failed seeds have none."""
+        marked = {name: self._without_failed(np.asarray(value)) for name, value in values.items()}
+        self._write([Record(phase, step, marked)])
 
     def save(self, **arrays: Any) -> None:
-        """Store arrays `[seeds, ...]` with the cells."""
+        """Store arrays `[seeds, ...]` with the cells; of failed seeds, floating-point numbers become NaN."""
         for name, value in arrays.items():
             array = np.asarray(value)
             if array.ndim == 0 or len(array) != len(self.seeds):
                 raise InnerloopError(f"array {name!r} needs a leading axis of {len(self.seeds)} seeds: {array.shape}")
-            self._arrays[name] = array
+            self._arrays[name] = self._without_failed(array)
+
+    def _without_failed(self, array: np.ndarray) -> np.ndarray:
+        """What a failed training left behind depends on when it was noticed, and means nothing: NaN instead."""
+        if not self.failures or array.ndim == 0 or array.dtype.kind != "f":
+            return array
+        failed = np.isin(self.seeds, list(self.failures))[: len(array)]
+        return np.where(failed.reshape(-1, *[1] * (array.ndim - 1)), np.nan, array).astype(array.dtype)
 
     def _write(self, records: list[Record]) -> None:
         for index, seed in enumerate(self.seeds):

@@ -17,9 +17,9 @@ from ..core.config import from_dict
 from ..core.errors import InnerloopError
 from . import provenance
 from .cells import Cells, Paused
-from .figures import draw_figures, write_figures
 from .judge import Judgement, judge, write_claims
 from .progress import Display, Lines
+from .report.figures import draw_figures, write_figures
 from .store import Records, Run, create_run, locked
 from .study import Scale, Study
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from ..core.config import from_dict, to_dict
-from ..lab.figures import draw_figures
 from ..lab.progress import Lines
+from ..lab.report.figures import draw_figures
 from ..lab.runner import run_study
 from ..lab.store import Records, Run
 from ..lab.study import Figure, Scale, Study

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ...lab.plots import band, curve_table, heat, line_at, pivot
+from ...lab.report.plots import band, curve_table, heat, line_at, pivot
 from ...lab.store import Records
 from ...lab.study import Figure, Table
 from ...tasks.regression import INPUT_LAWS

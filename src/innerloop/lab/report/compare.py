@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from ..core.config import diff
-from ..core.errors import InnerloopError
+from ...core.config import diff
+from ...core.errors import InnerloopError
+from ..judge import read_claims
+from ..stats import Interval, mean_band, mean_interval, paired_difference, paired_ratio
+from ..store import Run, write_atomically
 from .contents import recorded_cells, recorded_series
 from .figures import CYCLE, house_style, to_csv
-from .judge import read_claims
-from .stats import Interval, mean_band, mean_interval, paired_difference, paired_ratio
-from .store import Run, write_atomically
 
 
 @dataclass(frozen=True)

@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from .. import __version__
-from ..core.config import from_dict
+from ... import __version__
+from ...core.config import from_dict
+from ..paper import Paper, family_name
+from ..store import Records, write_atomically
+from ..study import Study
+from .board import VERDICTS, Board, ClaimView, Measured, StudyView, number, read_board, text
 from .figures import draw_figures, inline_svg, write_figures
-from .paper import Paper, family_name
-from .report_data import VERDICTS, Board, ClaimView, Measured, StudyView, number, read_board, text
-from .store import Records, write_atomically
-from .study import Study
 
 TEMPLATES = Path(__file__).parent / "templates"
 LARGEST_INLINED_CSV = 150_000  # bytes; a longer table is linked where it lies

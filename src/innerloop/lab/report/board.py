@@ -14,9 +14,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from ..core.config import diff, flatten, from_dict
-from .store import CellFolder, Run, read_json
-from .study import SCALES, Paper, Study
+from ...core.config import diff, flatten, from_dict
+from ..store import CellFolder, Run, read_json
+from ..study import SCALES, Paper, Study
 
 VERDICTS = ("holds", "fails", "undecided", "not measured")
 LOG_LINES = 300

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .store import CellFolder, Run, read_json
+from ..store import CellFolder, Run, read_json
 
 Series = dict[tuple[str, str], tuple[np.ndarray, np.ndarray]]  # (phase, metric) -> steps [k], values [seeds, k]
 

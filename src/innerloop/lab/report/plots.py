@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ..store import Records
+from ..study import Table
 from .figures import INK, PAPER
-from .store import Records
-from .study import Table
 
 
 def curve_table(
@@ -33,7 +33,7 @@ def pivot(table: Table, rows: str, columns: str, values: str, **where: Any) -> t
     """A long table as `(row names, column names, matrix)`; `where` keeps only the lines with these entries.
 
     ```python
-    >>> from innerloop.lab.plots import pivot
+    >>> from innerloop.lab.report.plots import pivot
     >>> table = {"seed": [0, 0, 1, 1], "step": [5, 9, 5, 9], "loss": [3.0, 2.0, 4.0, 1.0]}
     >>> pivot(table, "seed", "step", "loss")
     ([0, 1], [5, 9], array([[3., 2.],

@@ -17,9 +17,9 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from ..core.errors import require
-from .store import Records, Run, write_atomically
-from .study import Figure, Study, Table
+from ...core.errors import require
+from ..store import Records, Run, write_atomically
+from ..study import Figure, Study, Table
 
 # Colours with a meaning. A stored SVG shows them as they are (dark ink on white); inlined in a page they
 # become CSS, so that one drawing serves light and dark. They are odd on purpose: nobody uses them by chance.
@@ -137,20 +137,17 @@ def house_style() -> Iterator[None]:
 
 
 def draw_figures(study: Study, records: Records) -> list[DrawnFigure]:
-    """All figures of a study from stored records; one that cannot be drawn says why, the others go on."""
-    return [_draw(figure, records) for figure in study.figures]
+    """The figures of the run's scale from stored records; one that cannot be drawn says why, the others go on."""
+    return [_draw(figure, records) for figure in study.figures if records.run.scale in figure.scales]
 
 
 def _draw(figure: Figure, records: Records) -> DrawnFigure:
     svg = csv = reason = ""
     try:
         _check_name(figure.id)
-        if records.run.scale not in figure.scales:
-            reason = f"drawn only at scale {' or '.join(figure.scales)}"
-        else:
-            table = figure.data(records)
-            csv = to_csv(table)
-            svg = _render(figure, table)
+        table = figure.data(records)
+        csv = to_csv(table)
+        svg = _render(figure, table)
     except Exception as error:  # a study's own code: whatever it raises must not cost the other figures
         svg = csv = ""
         reason = f"{error}" if type(error).__module__.startswith("innerloop") else f"{type(error).__name__}: {error}"

@@ -13,12 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..core.config import flatten
-from ..core.errors import InnerloopError, UnknownNameError
+from ...core.config import flatten
+from ...core.errors import InnerloopError, UnknownNameError
+from ..judge import read_claims
+from ..store import Run, read_json, to_json, write_atomically
 from .contents import RecordedCell, recorded_cells
 from .figures import to_csv
-from .judge import read_claims
-from .store import Run, read_json, to_json, write_atomically
 
 Columns = dict[str, list[Any]]
 

@@ -1,0 +1,1 @@
+"""What is derived from run folders: figures, the report, comparisons, exports. All of it can be rebuilt."""
