@@ -253,6 +253,7 @@ _ENTRIES = (
         venue="ICML 2023",
         spec=13,
         wing="nn",
+        minutes={"smoke": 0.5, "laptop": 19},
         summary="One linear self-attention layer can be one step of gradient descent on a regression given"
         " in its context, and trained layers become that construction.",
     ),
