@@ -51,7 +51,7 @@ def _draw_losses(*, logarithmic: bool = False) -> Callable[[Any, Table], None]:
         axes = canvas.subplots()
         _curves(axes, table)
         axes.set(xlabel="training step", ylabel="test loss", yscale="log" if logarithmic else "linear")
-        axes.legend(loc="upper right")
+        axes.legend(loc="center right")
 
     return draw
 
@@ -71,7 +71,7 @@ def _draw_alignment(canvas: Any, table: Table) -> None:
     _curves(axes, table)
     line_at(axes, 1.0, "")
     axes.set(xlabel="training step", ylabel="cosine, or norm", ylim=(0, None))
-    axes.legend(loc="center right")
+    axes.legend(loc="upper right")
 
 
 def _distribution_data(records: Records) -> Table:
@@ -158,7 +158,8 @@ def _draw_sine(canvas: Any, table: Table) -> None:
         else:
             axes.plot(x, y, label=label)
     axes.set(xlabel="query input", ylabel="predicted label")
-    axes.legend(loc="best")
+    axes.margins(y=0.25)
+    axes.legend(loc="upper center", ncols=2)
 
 
 def _copying_data(records: Records) -> Table:
