@@ -106,9 +106,9 @@ def conclude(study: Study, run: Run, *, tell: Callable[[str], None] | None = Non
     write_claims(run, judgements)
     drawn = draw_figures(study, records)
     write_figures(run, drawn)
-    for figure, result in zip(study.figures, drawn, strict=True):
-        if tell is not None and result.reason and run.scale in figure.scales:
-            tell(f"figure {figure.id} could not be drawn: {result.reason}")
+    for figure in drawn:
+        if tell is not None and figure.reason:
+            tell(f"figure {figure.id} could not be drawn: {figure.reason}")
     return judgements
 
 
