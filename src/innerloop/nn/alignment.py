@@ -46,7 +46,7 @@ def alignment(
     - `query_size`: how many leading coordinates of the last token are the query's input $x_q$; by default all
       but as many as the prediction has (joint tokens).
 
-    **Reference:** von Oswald et al. (2023), arXiv 2212.07677, section 3 (comparison metrics).
+    **Reference:** von Oswald et al. (2023), arXiv 2212.07677 (comparison metrics).
 
     **Errors:** `ValueError` for a `query_size` which the tokens do not have.
     """
@@ -110,7 +110,7 @@ def interpolate_attention(
     **Returns:** a layer with the products as query and value weights, and identities as key and output
     weights.
 
-    **Reference:** von Oswald et al. (2023), arXiv 2212.07677, section 3 (interpolation).
+    **Reference:** von Oswald et al. (2023), arXiv 2212.07677 (interpolation).
 
     **Errors:** `ValueError` for several heads (a sum of products of products is not between two others head
     by head, and heads have no order), for biases and for layers of different widths.
@@ -163,7 +163,7 @@ def copy_shares(model: InContextRegressor, tokens: Float[Array, "b t w"]) -> Cop
     `own` a large share: an untrained first layer has `own` near 1 and `following` near 0, so `following` is
     what tells.
 
-    **Reference:** von Oswald et al. (2023), arXiv 2212.07677, section on token construction.
+    **Reference:** von Oswald et al. (2023), arXiv 2212.07677 (token construction).
 
     **Errors:** `ValueError` for tokens that are not interleaved (an even number of them).
     """

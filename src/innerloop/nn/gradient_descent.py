@@ -54,7 +54,7 @@ def in_context_gd(
     - `gamma`: the strength of the transformation of the inputs; not divided by $N$.
     - `weights`: $a_j$, by default 1: an example of weight 2 counts as two examples, $N$ staying what it is.
 
-    **Reference:** von Oswald et al. (2023), arXiv 2212.07677, section 2 (gradient descent) and appendix
+    **Reference:** von Oswald et al. (2023), arXiv 2212.07677 (gradient descent) and appendix
     (GD++).
 
     **Errors:** `ValueError` for axes that do not fit.
@@ -117,7 +117,7 @@ def gd_construction(
     - `learning_rate`, `gamma`, `w0`: as in `in_context_gd`.
     - `dtype`: of the weights; by default that of the arrays among the numbers, or else JAX's default.
 
-    **Reference:** von Oswald et al. (2023), arXiv 2212.07677, proposition 1 and equation 9 (GD++: appendix).
+    **Reference:** von Oswald et al. (2023), arXiv 2212.07677, proposition 1 (GD++: appendix).
 
     **Errors:** `ValueError` for sizes below one or a `w0` of another shape.
     """
@@ -169,7 +169,7 @@ def gd_model(
 
     Arguments as in `gd_construction` and `in_context_gd`.
 
-    **Reference:** von Oswald et al. (2023), arXiv 2212.07677, section 3.
+    **Reference:** von Oswald et al. (2023), arXiv 2212.07677.
     """
     require(steps >= 1, f"steps must be at least 1, not {steps}")
     layer = gd_construction(dim, outputs, num_context, learning_rate, gamma=gamma, dtype=dtype)

@@ -34,7 +34,7 @@ class InContextRegressor(eqx.Module):
       that the label coordinates stay last; 0 is none.
     - `outputs`: the size of a label.
 
-    **Reference:** von Oswald et al. (2023), arXiv 2212.07677, sections 2 and 3.
+    **Reference:** von Oswald et al. (2023), arXiv 2212.07677.
 
     **Errors:** `ValueError` for parts whose widths do not fit.
     """

@@ -34,7 +34,7 @@ class LinearSelfAttention(AbstractMemoryLayer):
     - `scale`: multiplies what is read; 1 in the paper. A float is a setting, an array is learned.
     - `chunk_size`: how many tokens the chunk form takes at once.
 
-    **Reference:** von Oswald et al. (2023), arXiv 2212.07677, section 2.
+    **Reference:** von Oswald et al. (2023), arXiv 2212.07677.
 
     **Errors:** `ValueError` for a `chunk_size` below one.
     """

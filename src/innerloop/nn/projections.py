@@ -17,7 +17,7 @@ class Projections(eqx.Module):
     for token row vectors $x$ and whatever $r_h$ head $h$ has read. Build it from explicit arrays, or draw one
     with `Projections.random`. Absent biases are `None`.
 
-    **Reference:** von Oswald et al. (2023), arXiv 2212.07677, section 2.
+    **Reference:** von Oswald et al. (2023), arXiv 2212.07677.
 
     **Errors:** `ValueError` if the arrays do not fit together.
     """

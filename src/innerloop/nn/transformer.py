@@ -24,7 +24,7 @@ class ResidualStack(eqx.Module):
     - `num_repeats`: how often the tuple of layers is applied.
     - `activation_clip`: the largest magnitude of an entry of a token after each layer; `None` is no limit.
 
-    **Reference:** von Oswald et al. (2023), arXiv 2212.07677, section 3.
+    **Reference:** von Oswald et al. (2023), arXiv 2212.07677.
 
     **Errors:** `ValueError` for an empty tuple, layers of different widths, or a setting out of range.
     """

@@ -42,7 +42,7 @@ def to_tokens(
 
     ```
 
-    **Reference:** von Oswald et al. (2023), arXiv 2212.07677, sections 2 and 5.
+    **Reference:** von Oswald et al. (2023), arXiv 2212.07677.
 
     **Errors:** `UnknownNameError` for another layout, `ValueError` for axes that do not fit.
     """
@@ -104,7 +104,7 @@ class LinearRegression(AbstractTask):
     - `shuffle_labels`: give every label of the context to another example: the control in which the pairs
       say nothing about the query.
 
-    **Reference:** von Oswald et al. (2023), arXiv 2212.07677, section 3 and appendix (out of distribution).
+    **Reference:** von Oswald et al. (2023), arXiv 2212.07677 (out of distribution).
 
     **Errors:** `ValueError` for sizes out of range, `UnknownNameError` for an unknown law or layout.
     """
@@ -177,7 +177,7 @@ class SineRegression(AbstractTask):
     - `max_phase`: $\varphi_1$.
     - `noisy_labels`, `shuffle_labels`: as in `LinearRegression`.
 
-    **Reference:** von Oswald et al. (2023), arXiv 2212.07677, section 4.
+    **Reference:** von Oswald et al. (2023), arXiv 2212.07677.
 
     **Errors:** `ValueError` for sizes or ranges out of range.
     """

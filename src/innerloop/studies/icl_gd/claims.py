@@ -60,7 +60,7 @@ CLAIMS = (
     Claim(
         id="1",
         statement="A trained linear self-attention layer reaches the loss of one step of gradient descent",
-        source=f"{SOURCE}, section 3, figure 2",
+        source=f"{SOURCE} (one layer against one step)",
         paper="the curves coincide; loss near 0.21 for 10 inputs and 10 examples (best possible step: 0.2062)",
         quantity="test loss of the trained layer / test loss of one tuned step, same tasks",
         measure=ratio("one-layer", "loss", "reference_loss"),
@@ -71,7 +71,7 @@ CLAIMS = (
     Claim(
         id="2a",
         statement="Its sensitivity to the query points where that of gradient descent points",
-        source=f"{SOURCE}, section 3, figure 2",
+        source=f"{SOURCE} (one layer against one step)",
         paper="cosine approaches 1",
         quantity="mean cosine of the two derivatives with respect to the query",
         measure=value("one-layer", "sensitivity_cosine"),
@@ -82,7 +82,7 @@ CLAIMS = (
     Claim(
         id="2b",
         statement="Its sensitivity to the query has the size of that of gradient descent, too",
-        source=f"{SOURCE}, section 3, figure 2",
+        source=f"{SOURCE} (one layer against one step)",
         paper="the difference approaches 0",
         quantity="mean norm of the difference of the derivatives / mean norm of gradient descent's own",
         measure=ratio("one-layer", "sensitivity_difference", "reference_sensitivity"),
@@ -96,7 +96,7 @@ CLAIMS = (
     Claim(
         id="3",
         statement="Half-way between trained and constructed weights the loss is as low",
-        source=f"{SOURCE}, section 3, figure 2",
+        source=f"{SOURCE} (one layer against one step)",
         paper="the curve of the interpolated model coincides",
         quantity="test loss with averaged weight products / test loss of one tuned step",
         measure=ratio("one-layer", "interpolated/loss", "reference_loss"),
@@ -121,7 +121,7 @@ CLAIMS = (
     Claim(
         id="5a",
         statement="Two recurrent layers beat two steps of gradient descent",
-        source=f"{SOURCE}, section 3 (two layers)",
+        source=f"{SOURCE} (two layers)",
         paper="the trained model is clearly better",
         quantity="test loss of two shared layers / test loss of two tuned steps",
         measure=ratio("two-layers", "loss", "gd_loss"),
@@ -132,7 +132,7 @@ CLAIMS = (
     Claim(
         id="5b",
         statement="Two recurrent layers match two steps of GD++",
-        source=f"{SOURCE}, section 3 (GD++)",
+        source=f"{SOURCE} (GD++)",
         paper="the curves coincide",
         quantity="|test loss of two shared layers / test loss of two tuned steps of GD++ - 1|",
         measure=deviation(ratio("two-layers", "loss", "gd_plus_plus_loss")),
@@ -145,7 +145,7 @@ CLAIMS = (
     Claim(
         id="6a",
         statement="With a network before it, a trained layer does gradient descent on learned features",
-        source=f"{SOURCE}, section 4 (sine waves)",
+        source=f"{SOURCE} (sine waves)",
         paper="the curves coincide",
         quantity="test loss with trained attention / test loss with the construction, network trained in both",
         measure=deviation(ratio_across(("sine", "loss"), ("sine-gradient-descent", "loss"))),
@@ -159,7 +159,7 @@ CLAIMS = (
     Claim(
         id="6b",
         statement="Both are far better than gradient descent on the raw input",
-        source=f"{SOURCE}, section 4 (sine waves)",
+        source=f"{SOURCE} (sine waves)",
         paper="a linear model of the raw input cannot fit a sine wave",
         quantity="the larger of both test losses / test loss of one tuned step on the raw input",
         measure=worst_of(
@@ -175,7 +175,7 @@ CLAIMS = (
     Claim(
         id="7",
         statement="With inputs and labels in tokens of their own, the first layer copies each label to its input",
-        source=f"{SOURCE}, section 5 (token construction)",
+        source=f"{SOURCE} (token construction)",
         paper="after training, the gradient norm lies on a token itself and on the next one",
         quantity="share of the derivative of the first layer's output that lies on the own and the next token",
         measure=own_and_following(),

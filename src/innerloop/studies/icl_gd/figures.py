@@ -192,7 +192,7 @@ FIGURES = (
         "One layer learns one step of gradient descent",
         "Test loss over training: mean and range over seeds. For 10 inputs in [-1/2, 1/2] and 10 examples the best"
         " possible step has a loss of 0.2062 in closed form.",
-        "Figure 2, left: the loss of the trained layer falls to the line of one step of gradient descent.",
+        "The loss of the trained layer falls to the line of one step of gradient descent.",
         _loss_curves(
             {"one-layer": "trained layer", "shuffled-labels": "trained on shuffled labels"},
             {"one tuned step of gradient descent": ("one-layer", "reference_loss")},
@@ -204,7 +204,7 @@ FIGURES = (
         "The trained layer and gradient descent grow alike",
         "Cosine and difference of the sensitivities to the query, and difference of the predictions, on test tasks:"
         " mean and range over seeds.",
-        "Figure 2, middle: the cosine goes to one, the differences go to zero.",
+        "The cosine goes to one, the differences go to zero.",
         _alignment_data,
         _draw_alignment,
     ),
@@ -221,7 +221,7 @@ FIGURES = (
         "out-of-distribution",
         "Where the test tasks are unlike the training tasks",
         "Test loss of the trained layer and of the same gradient step. Ranges and scales are in units of training.",
-        "Appendix: both curves rise together.",
+        "Both curves rise together.",
         _distribution_data,
         _draw_distribution,
         size=(7.2, 5.2),
@@ -230,7 +230,7 @@ FIGURES = (
         "two-layers-loss",
         "Two layers do better than two steps, as GD++ does",
         "Test loss of two layers with shared weights over training.",
-        "Figure 3: the trained model lies below gradient descent and on GD++.",
+        "The trained model lies below gradient descent and on GD++.",
         _loss_curves(
             {"two-layers": "two trained layers"},
             {
@@ -245,7 +245,7 @@ FIGURES = (
         "sine-loss",
         "Sine waves: gradient descent on learned features",
         "Test loss over training; the embedding and the network are trained in all of them.",
-        "Section 4: with a network before it, trained attention and the construction reach the same loss.",
+        "With a network before it, trained attention and the construction reach the same loss.",
         _loss_curves(
             {
                 "sine": "trained attention",
@@ -261,7 +261,7 @@ FIGURES = (
         "sine-example",
         "One sine wave",
         "Predictions for all queries from ten examples, first seed.",
-        "Section 4: the predictions of both coincide.",
+        "The predictions of both coincide.",
         _sine_data,
         _draw_sine,
         scales=DEEPER,
@@ -271,7 +271,7 @@ FIGURES = (
         "The first layer copies labels to their inputs",
         "Where the first layer's output at an input token comes from; dots are seeds. The residual connection alone"
         " gives the own token a large share, so it is the next token's share that tells.",
-        "Section 5: after training the gradient lies on the own and the next token.",
+        "After training the gradient lies on the own and the next token.",
         _copying_data,
         _draw_copying,
         scales=DEEPER,
