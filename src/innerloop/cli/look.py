@@ -74,7 +74,7 @@ class Show:
     def execute(self, rest: list[str]) -> int:
         from rich.console import Console
         from rich.markup import escape
-        from rich.table import Table
+        from rich.padding import Padding
 
         from ..core.config import flatten
         from ..studies import load
@@ -83,11 +83,17 @@ class Show:
         paper, console = study.paper, Console()
         console.print(f"[bold]{escape(paper.title)}[/bold]\n{escape(', '.join(paper.authors))}, {paper.year}", end="")
         console.print(f", arXiv {paper.arxiv}\n{escape(paper.summary)}\n", highlight=False)
-        claims = Table("id", "claim", "the paper", "measured", "threshold", "control", box=None, pad_edge=False)
         for claim in study.claims:
-            texts = (claim.id, claim.statement, claim.paper, claim.quantity, str(claim.threshold))
-            claims.add_row(*map(escape, texts), escape(claim.control.statement))
-        console.print(claims)
+            judged = "every seed" if claim.over_seeds == "every" else "95% interval of the mean"
+            console.print(f"[bold]{escape(claim.id):<3}[/bold] {escape(claim.statement)}", highlight=False)
+            rows = {
+                "the paper": claim.paper,
+                "measured": claim.quantity,
+                "needed": f"{claim.threshold} ({judged})",
+                "control": claim.control.statement,
+            }
+            for name, text in rows.items():
+                console.print(Padding(f"[dim]{name:<9}[/dim]  {escape(text)}", (0, 0, 0, 4)), highlight=False)
         console.print("\n[bold]figures[/bold]: " + escape("; ".join(figure.title for figure in study.figures)))
         if self.scale not in study.configurations:
             raise UsageError(f"{study.name} has no scale {self.scale!r}; it has {', '.join(study.configurations)}")
