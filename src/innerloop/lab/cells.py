@@ -96,9 +96,9 @@ class Cells:
 
     def _without_failed(self, array: np.ndarray) -> np.ndarray:
         """What a failed training left behind depends on when it was noticed, and means nothing: NaN instead."""
-        if not self.failures or array.ndim == 0 or array.dtype.kind != "f":
+        if not self.failures or array.shape[:1] != (len(self.seeds),) or array.dtype.kind != "f":
             return array
-        failed = np.isin(self.seeds, list(self.failures))[: len(array)]
+        failed = np.isin(self.seeds, list(self.failures))
         return np.where(failed.reshape(-1, *[1] * (array.ndim - 1)), np.nan, array).astype(array.dtype)
 
     def _write(self, records: list[Record]) -> None:
