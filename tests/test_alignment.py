@@ -19,7 +19,7 @@ from innerloop.nn import (
     interpolate_attention,
     one_layer_regressor,
 )
-from innerloop.nn.alignment import _copy_norms
+from innerloop.nn.in_context.alignment import _copy_norms
 from innerloop.tasks import LinearRegression
 
 D, N = 3, 6

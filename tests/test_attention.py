@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from innerloop.nn import LinearSelfAttention, Projections, SoftmaxSelfAttention
 from innerloop.nn.sequence import FORMS
-from innerloop.nn.softmax_attention import masked_softmax
+from innerloop.nn.attention.softmax_attention import masked_softmax
 from innerloop.testing import check_sequence_layer
 from oracles import attention as oracle
 

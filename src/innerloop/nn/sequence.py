@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Bool, Float, PyTree
 
 from ..core.errors import UnknownNameError, require
 
@@ -52,7 +52,12 @@ class AbstractSequenceLayer(eqx.Module):
 
     @abc.abstractmethod
     def __call__(
-        self, xs: Float[Array, "t d"], state: PyTree | None = None, *, form: Form = "chunk"
+        self,
+        xs: Float[Array, "t d"],
+        state: PyTree | None = None,
+        *,
+        form: Form = "chunk",
+        resets: Bool[Array, "t"] | None = None,
     ) -> tuple[Float[Array, "t e"], PyTree]:
         """A whole sequence, causally.
 
@@ -61,6 +66,8 @@ class AbstractSequenceLayer(eqx.Module):
         - `xs`: the tokens.
         - `state`: where to go on from; `None` is the initial state, known to be empty already while tracing.
         - `form`: `"recurrent"`, `"chunk"` or `"parallel"`: how it is computed, never what.
+        - `resets`: where a new segment begins: such a token, and those after it, see nothing of what came before.
+          Several sequences packed into one are so the same as each on its own.
 
         **Returns:** the outputs and the state after the last token.
 
@@ -110,6 +117,16 @@ def check_width(layer: AbstractSequenceLayer, xs: Array, *, axes: str = "t d") -
         xs.shape[-1] == layer.width,
         f"{name} reads tokens of width {layer.width}, but axis 'd' of the input has size {xs.shape[-1]}",
     )
+
+
+def check_resets(layer: AbstractSequenceLayer, xs: Array, resets: Array | None) -> None:
+    """Refuse marks of segments that are not one truth value per token."""
+    if resets is not None:
+        require(
+            resets.shape == xs.shape[:1] and resets.dtype == jnp.bool_,
+            f"{type(layer).__name__}: resets is one truth value per token, [{xs.shape[0]}], "
+            f"not {resets.dtype}{list(resets.shape)}",
+        )
 
 
 def check_state(layer: AbstractSequenceLayer, state: Any) -> None:

@@ -14,17 +14,17 @@ from jaxtyping import Array, Float, Key, PyTree
 from ...core.rng import named_key
 from ...lab.cells import Cells
 from ...learn.backpropagation import Backpropagation
-from ...nn.alignment import alignment, copy_shares, interpolate_attention
-from ...nn.gradient_descent import gd_construction, gd_model
-from ...nn.in_context import (
+from ...nn.in_context.alignment import alignment, copy_shares, interpolate_attention
+from ...nn.in_context.gradient_descent import gd_construction, gd_model
+from ...nn.in_context.regressor import (
     InContextRegressor,
     interleaved_regressor,
     one_layer_regressor,
     recurrent_regressor,
     sine_regressor,
 )
-from ...nn.step_size import candidate_grid, line_search
-from ...nn.transformer import ResidualStack
+from ...nn.in_context.step_size import candidate_grid, line_search
+from ...nn.in_context.residual_stack import ResidualStack
 from ...tasks.regression import INPUT_LAWS, LinearRegression, SineRegression
 from ...tasks.task import AbstractTask
 from ...train.supervised import Supervised, Trainee, evaluate_on, sample_batch

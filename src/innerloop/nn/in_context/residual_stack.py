@@ -4,9 +4,9 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..core.errors import require
-from .feedforward import LayerNorm
-from .sequence import AbstractMemoryLayer
+from ...core.errors import require
+from ..feedforward import LayerNorm
+from ..sequence import AbstractMemoryLayer
 
 
 class ResidualStack(eqx.Module):

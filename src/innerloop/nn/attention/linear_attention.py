@@ -5,9 +5,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..core.errors import require
+from ...core.errors import require
 from .projections import Projections
-from .sequence import AbstractMemoryLayer, Form, check_form, check_state, check_width, scan_chunks
+from ..sequence import AbstractMemoryLayer, Form, check_form, check_state, check_width, scan_chunks
 
 
 class LinearSelfAttention(AbstractMemoryLayer):

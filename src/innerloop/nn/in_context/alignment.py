@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..core.errors import require
-from .in_context import InContextRegressor
-from .linear_attention import LinearSelfAttention
-from .projections import Projections
+from ...core.errors import require
+from .regressor import InContextRegressor
+from ..attention.linear_attention import LinearSelfAttention
+from ..attention.projections import Projections
 
 Predictor = Callable[[Float[Array, "t w"]], Float[Array, "o"]]
 

@@ -4,11 +4,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..core.errors import require
-from .in_context import InContextRegressor
-from .linear_attention import LinearSelfAttention
-from .projections import Projections
-from .transformer import ResidualStack
+from ...core.errors import require
+from .regressor import InContextRegressor
+from ..attention.linear_attention import LinearSelfAttention
+from ..attention.projections import Projections
+from .residual_stack import ResidualStack
 
 
 def in_context_gd(

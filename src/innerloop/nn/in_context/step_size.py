@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..core.errors import require
+from ...core.errors import require
 
 Candidate = TypeVar("Candidate")
 

@@ -6,14 +6,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from ..core.errors import require
-from .feedforward import LayerNorm, MultilayerPerceptron
-from .initialise import truncated_normal
-from .linear_attention import LinearSelfAttention
-from .projections import Projections
-from .sequence import AbstractMemoryLayer
-from .softmax_attention import SoftmaxSelfAttention
-from .transformer import ResidualStack
+from ...core.errors import require
+from ..feedforward import LayerNorm, MultilayerPerceptron
+from ..initialise import truncated_normal
+from ..attention.linear_attention import LinearSelfAttention
+from ..attention.projections import Projections
+from ..sequence import AbstractMemoryLayer
+from ..attention.softmax_attention import SoftmaxSelfAttention
+from .residual_stack import ResidualStack
 
 
 class InContextRegressor(eqx.Module):

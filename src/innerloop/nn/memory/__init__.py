@@ -1,0 +1,3 @@
+"""Matrix memories: layers whose heads write outer products into a matrix and read it with queries."""
+
+__all__: list[str] = []

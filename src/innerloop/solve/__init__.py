@@ -1,0 +1,3 @@
+"""Solvers that layers and rules run inside themselves."""
+
+__all__: list[str] = []
