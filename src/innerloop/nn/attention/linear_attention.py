@@ -1,13 +1,14 @@
 """Linear self-attention: its memory is a sum of outer products."""
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from ...core.errors import require
+from ..memory.additive import additive_memory
+from ..memory.rule import reset_gate
+from ..sequence import AbstractMemoryLayer, Form, check_form, check_resets, check_state, check_width
 from .projections import Projections
-from ..sequence import AbstractMemoryLayer, Form, check_form, check_state, check_width, scan_chunks
 
 
 class LinearSelfAttention(AbstractMemoryLayer):
@@ -19,8 +20,7 @@ class LinearSelfAttention(AbstractMemoryLayer):
     of the paper, where the query token is not among the keys and values.
 
     ```python
-    >>> import jax
-    >>> from innerloop.nn import LinearSelfAttention, Projections
+    >>>     >>> from innerloop.nn import LinearSelfAttention, Projections
     >>> layer = LinearSelfAttention(Projections.random(5, 2, 3, key=jax.random.key(0)))
     >>> outputs, memory = layer(jax.random.normal(jax.random.key(1), (7, 5)))
     >>> outputs.shape, memory.shape
@@ -97,23 +97,25 @@ class LinearSelfAttention(AbstractMemoryLayer):
         return state, self.read(state, x[None])[0]
 
     def __call__(
-        self, xs: Float[Array, "t d"], state: Float[Array, "h k v"] | None = None, *, form: Form = "chunk"
+        self,
+        xs: Float[Array, "t d"],
+        state: Float[Array, "h k v"] | None = None,
+        *,
+        form: Form = "chunk",
+        resets: Bool[Array, "t"] | None = None,
     ) -> tuple[Float[Array, "t e"], Float[Array, "h k v"]]:
         """A whole sequence, causally; see `AbstractSequenceLayer`."""
         check_form(form)
         check_width(self, xs)
-        memory = self.init_state() if state is None else state
-        check_state(self, memory)
-        dtype = memory.dtype
-        keys, values = self.projections.keys(xs).astype(dtype), self.projections.values(xs).astype(dtype)
-        sequence = tuple(jnp.swapaxes(part, 0, 1) for part in (self._queries(xs), keys, values))
-        if form == "recurrent":
-            memory, heads = jax.lax.scan(_one_token, memory, sequence)
-        elif form == "chunk":
-            memory, heads = scan_chunks(_one_chunk, memory, sequence, chunk_size=self.chunk_size)
-        else:
-            memory, heads = _one_chunk(memory, sequence)
-        return self.projections.merge(jnp.swapaxes(heads, 0, 1)), memory
+        check_resets(self, xs, resets)
+        if state is not None:
+            check_state(self, state)
+        p = self.projections
+        parts = (self._queries(xs), p.keys(xs).astype(p.state_dtype), p.values(xs).astype(p.state_dtype))
+        query, key, value = (jnp.swapaxes(part, 0, 1) for part in parts)
+        gate = None if resets is None else reset_gate(resets, p.num_heads, p.state_dtype)
+        heads, memory = additive_memory(query, key, value, gate, state=state, form=form, chunk_size=self.chunk_size)
+        return p.merge(jnp.swapaxes(heads, 0, 1)), memory
 
     def _queries(self, xs: Float[Array, "t d"]) -> Float[Array, "h t k"]:
         # The scale is applied to the queries: the smallest array it can be applied to.
@@ -131,18 +133,3 @@ class LinearSelfAttention(AbstractMemoryLayer):
             + num_tokens * p.value_size * p.output_width
         )
         return by_products <= by_memory
-
-
-def _one_token(memory, token):
-    """Write, then read: the token sees itself."""
-    query, key, value = token
-    memory = memory + key[:, :, None] * value[:, None, :]
-    return memory, jnp.einsum("hk,hkv->hv", query, memory)
-
-
-def _one_chunk(memory, chunk):
-    """The tokens of the chunk read each other by masked scores, everything earlier from the memory."""
-    queries, keys, values = chunk
-    scores = jnp.tril(jnp.einsum("thk,nhk->htn", queries, keys))
-    heads = jnp.einsum("htn,nhv->thv", scores, values) + jnp.einsum("thk,hkv->thv", queries, memory)
-    return memory + jnp.einsum("thk,thv->hkv", keys, values), heads

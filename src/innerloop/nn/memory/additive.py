@@ -106,9 +106,7 @@ class AdditiveMemory(AbstractMemoryRule):
     def __check_init__(self):
         require(self.chunk_size >= 1, f"chunk_size must be at least 1, not {self.chunk_size}")
 
-    def init_state(
-        self, num_heads: int, key_size: int, value_size: int, dtype: jnp.dtype
-    ) -> Float[Array, "h k v"]:
+    def init_state(self, num_heads: int, key_size: int, value_size: int, dtype: jnp.dtype) -> Float[Array, "h k v"]:
         """The empty memory."""
         return jnp.zeros((num_heads, key_size, value_size), dtype)
 

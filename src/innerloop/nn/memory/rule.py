@@ -6,7 +6,7 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Bool, Float, PyTree
 
 from ...core.errors import require
 from ..sequence import Form
@@ -84,3 +84,9 @@ def check_memory(name: str, state: PyTree, expected: PyTree) -> None:
             jnp.shape(given) == wanted.shape,
             f"{name} has a memory of shape {wanted.shape} (heads, key size, value size), not {jnp.shape(given)}",
         )
+
+
+def reset_gate(resets: Bool[Array, "t"], num_heads: int, dtype: jnp.dtype) -> Float[Array, "t h"]:
+    """The log gates that forget everything where a new segment begins, and nothing elsewhere."""
+    gate = jnp.where(resets, jnp.asarray(-jnp.inf, dtype), jnp.zeros((), dtype))
+    return jnp.broadcast_to(gate[:, None], (resets.shape[0], num_heads))
