@@ -2,6 +2,7 @@
 
 from . import attention, in_context, language, memory, recurrent
 from .attention import *
+from .convolution import CausalConvolution
 from .feedforward import LayerNorm, MultilayerPerceptron
 from .in_context import *
 from .initialise import truncated_normal
@@ -13,6 +14,7 @@ from .sequence import AbstractMemoryLayer, AbstractSequenceLayer, Form
 __all__ = [
     "AbstractMemoryLayer",
     "AbstractSequenceLayer",
+    "CausalConvolution",
     "Form",
     "LayerNorm",
     "MultilayerPerceptron",

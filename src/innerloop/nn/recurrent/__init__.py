@@ -1,3 +1,7 @@
 """Recurrent networks whose neurons are updated one by one: diagonal recurrences, LSTM, GRU."""
 
-__all__: list[str] = []
+from .diagonal import diagonal_recurrence
+
+__all__ = [
+    "diagonal_recurrence",
+]
