@@ -1,7 +1,6 @@
 """Short causal convolutions, one filter per channel, that can be continued from a few remembered tokens."""
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
