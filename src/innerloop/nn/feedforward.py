@@ -1,4 +1,4 @@
-"""Parts that act on each token alone."""
+"""Parts that act on each token alone: perceptrons and norms."""
 
 import equinox as eqx
 import jax
@@ -58,6 +58,75 @@ class MultilayerPerceptron(eqx.Module):
         hidden = jax.nn.gelu(hidden if self.hidden_bias is None else hidden + self.hidden_bias[None])
         outputs = hidden @ self.output
         return outputs if self.output_bias is None else outputs + self.output_bias[None]
+
+
+class GatedPerceptron(eqx.Module):
+    r"""One hidden layer of two branches, one gating the other with SiLU (SwiGLU).
+
+    $$y = (\mathrm{silu}(x W_1) \odot x W_2) W_3$$
+
+    **Reference:** Shazeer (2020), arXiv 2002.05202.
+
+    **Errors:** `ValueError` for a size below one.
+    """
+
+    gate: Float[Array, "d m"]
+    hidden: Float[Array, "d m"]
+    output: Float[Array, "m d"]
+
+    def __init__(
+        self, width: int, hidden_size: int, *, output_variance: float | Float[Array, ""] = 1.0, key: Key[Array, ""]
+    ):
+        """**Arguments:**
+
+        - `width`: the size of a token.
+        - `hidden_size`: the size of each branch.
+        - `output_variance`: of an output weight, times its fan-in.
+        - `key`: a random key.
+        """
+        for name, size in dict(width=width, hidden_size=hidden_size).items():
+            require(size >= 1, f"{name} must be at least 1, not {size}")
+        keys = jax.random.split(key, 3)
+        self.gate = truncated_normal(keys[0], (width, hidden_size), fan_in=width)
+        self.hidden = truncated_normal(keys[1], (width, hidden_size), fan_in=width)
+        self.output = truncated_normal(
+            keys[2], (hidden_size, width), fan_in=hidden_size, variance=output_variance
+        )
+
+    def __call__(self, xs: Float[Array, "t d"]) -> Float[Array, "t d"]:
+        """Each token on its own."""
+        return (jax.nn.silu(xs @ self.gate) * (xs @ self.hidden)) @ self.output
+
+
+class RootMeanSquareNorm(eqx.Module):
+    r"""Each token divided by the root of its mean square, then scaled by learned numbers (RMSNorm).
+
+    $$y = s \odot x / \sqrt{\overline{x^2} + \epsilon}$$
+
+    **Reference:** Zhang and Sennrich (2019), arXiv 1910.07467.
+
+    **Errors:** `ValueError` for a width below one or an `epsilon` below zero.
+    """
+
+    scale: Float[Array, "d"]
+    epsilon: float = eqx.field(static=True)
+
+    def __init__(self, width: int, *, epsilon: float = 1e-6):
+        """**Arguments:**
+
+        - `width`: the size of a token.
+        - `epsilon`: added to the mean square.
+        """
+        require(width >= 1, f"width must be at least 1, not {width}")
+        require(epsilon >= 0, f"epsilon must not be negative, but is {epsilon}")
+        self.scale, self.epsilon = jnp.ones((width,)), epsilon
+
+    def __call__(self, xs: Float[Array, "*t d"]) -> Float[Array, "*t d"]:
+        """Each token on its own, in float32 at least."""
+        precise = xs.astype(jnp.promote_types(xs.dtype, jnp.float32))
+        normed = precise * jax.lax.rsqrt(jnp.mean(precise**2, axis=-1, keepdims=True) + self.epsilon)
+        scale = self.scale.astype(precise.dtype).reshape((1,) * (xs.ndim - 1) + self.scale.shape)
+        return (scale * normed).astype(xs.dtype)
 
 
 class LayerNorm(eqx.Module):

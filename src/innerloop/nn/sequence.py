@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, PyTree
 
 from ..core.errors import UnknownNameError, require
@@ -117,6 +118,11 @@ def check_width(layer: AbstractSequenceLayer, xs: Array, *, axes: str = "t d") -
         xs.shape[-1] == layer.width,
         f"{name} reads tokens of width {layer.width}, but axis 'd' of the input has size {xs.shape[-1]}",
     )
+    if not isinstance(xs, jax.core.Tracer):  # under jit nothing is known yet: `Checked` looks at run time
+        bad = np.argwhere(~np.isfinite(np.asarray(xs, np.float64)))
+        if len(bad):
+            place = ", ".join(f"{axis}={index}" for axis, index in zip(axes.split(), bad[0], strict=True))
+            raise ValueError(f"{name} reads finite tokens, but the input has {xs[tuple(bad[0])]} at {place}")
 
 
 def check_resets(layer: AbstractSequenceLayer, xs: Array, resets: Array | None) -> None:

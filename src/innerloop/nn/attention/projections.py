@@ -58,6 +58,7 @@ class Projections(eqx.Module):
         output_width: int | None = None,
         use_bias: bool = False,
         variance: float | Float[Array, ""] = 1.0,
+        output_variance: float | Float[Array, ""] | None = None,
         key: Key[Array, ""],
     ) -> "Projections":
         r"""Weights drawn from a truncated normal law with fan-in variance, biases zero.
@@ -71,6 +72,7 @@ class Projections(eqx.Module):
         - `output_width`: the size of an output token; by default `width`.
         - `use_bias`: whether all four maps have a bias.
         - `variance`: of a weight, times its fan-in. The paper's setting is `0.002 / num_layers`.
+        - `output_variance`: the same of the output map alone; by default `variance`.
         - `key`: a random key.
 
         **Errors:** `ValueError` for a size below one.
@@ -90,7 +92,7 @@ class Projections(eqx.Module):
                 keys[3],
                 (num_heads, value_size, output_width),
                 fan_in=num_heads * value_size,
-                variance=variance,
+                variance=variance if output_variance is None else output_variance,
             ),
             query_bias=jnp.zeros((num_heads, key_size)) if use_bias else None,
             key_bias=jnp.zeros((num_heads, key_size)) if use_bias else None,

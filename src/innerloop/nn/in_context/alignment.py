@@ -9,9 +9,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ...core.errors import require
-from .regressor import InContextRegressor
 from ..attention.linear_attention import LinearSelfAttention
 from ..attention.projections import Projections
+from .regressor import InContextRegressor
 
 Predictor = Callable[[Float[Array, "t w"]], Float[Array, "o"]]
 

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ...core.errors import require
-from .regressor import InContextRegressor
 from ..attention.linear_attention import LinearSelfAttention
 from ..attention.projections import Projections
+from .regressor import InContextRegressor
 from .residual_stack import ResidualStack
 
 

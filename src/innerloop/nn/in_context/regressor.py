@@ -7,12 +7,12 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from ...core.errors import require
-from ..feedforward import LayerNorm, MultilayerPerceptron
-from ..initialise import truncated_normal
 from ..attention.linear_attention import LinearSelfAttention
 from ..attention.projections import Projections
-from ..sequence import AbstractMemoryLayer
 from ..attention.softmax_attention import SoftmaxSelfAttention
+from ..feedforward import LayerNorm, MultilayerPerceptron
+from ..initialise import truncated_normal
+from ..sequence import AbstractMemoryLayer
 from .residual_stack import ResidualStack
 
 

@@ -1,3 +1,6 @@
-"""Blocks of sequence layers, and models of discrete sequences made of them."""
+"""Blocks of sequence layers, and models of sequences made of them."""
 
-__all__: list[str] = []
+from .block import Block, Stack, make_blocks
+from .models import LanguageModel, OutputsOnly, VectorSequenceModel
+
+__all__ = ["Block", "LanguageModel", "OutputsOnly", "Stack", "VectorSequenceModel", "make_blocks"]

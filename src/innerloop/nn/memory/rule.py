@@ -1,11 +1,13 @@
 """What a matrix memory is: how tokens are written into it and read from it, per head."""
 
 import abc
+import math
 from typing import NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, PyTree
 
 from ...core.errors import require
@@ -20,6 +22,7 @@ class MemoryInputs(NamedTuple):
         per key channel `[t h k]`; at most 0, and `-inf` forgets everything: that is how a new segment begins
         inside a sequence. `None` keeps everything.
     - `strength`: how strongly a token is written, `[t h]`; `None` is one. 0 writes nothing.
+    - `log_strength`: the logarithm of the strength instead, for rules with exponential gates (mLSTM).
     """
 
     query: Float[Array, "t h k"]
@@ -27,6 +30,7 @@ class MemoryInputs(NamedTuple):
     value: Float[Array, "t h v"]
     log_gate: Float[Array, "t h"] | Float[Array, "t h k"] | None = None
     strength: Float[Array, "t h"] | None = None
+    log_strength: Float[Array, "t h"] | None = None
 
 
 class AbstractMemoryRule(eqx.Module):
@@ -50,9 +54,9 @@ class AbstractMemoryRule(eqx.Module):
         """
 
 
-def check_inputs(name: str, inputs: MemoryInputs, *, channel_gates: bool = False) -> None:
-    """Refuse arrays that do not fit together, naming the axis."""
-    query, key, value, log_gate, strength = inputs
+def check_inputs(name: str, inputs: MemoryInputs, *, channel_gates: bool = False, log_strengths: bool = False) -> None:
+    """Refuse arrays that do not fit together, naming the axis, and gates out of range as far as they are known."""
+    query, key, value, log_gate, strength, log_strength = inputs
     require(query.ndim == 3, f"{name} takes queries [t h k], not of shape {query.shape}; batching is jax.vmap")
     require(
         key.shape == query.shape,
@@ -69,8 +73,28 @@ def check_inputs(name: str, inputs: MemoryInputs, *, channel_gates: bool = False
             log_gate.shape in allowed,
             f"{name}: log_gate has shape {log_gate.shape}, not {' or '.join(map(str, allowed))}",
         )
+        check_range(f"{name}: log_gate", log_gate, high=0.0)
     if strength is not None:
         require(strength.shape == per_head, f"{name}: strength has axes 't h' {strength.shape}, not {per_head}")
+        check_range(f"{name}: strength", strength, low=0.0)
+    if log_strength is not None:
+        require(log_strengths, f"{name} takes strengths, not their logarithms: give 'strength'")
+        require(strength is None, f"{name}: give 'strength' or 'log_strength', not both")
+        require(
+            log_strength.shape == per_head, f"{name}: log_strength has axes 't h' {log_strength.shape}, not {per_head}"
+        )
+
+
+def check_range(what: str, values: Array, *, low: float = -math.inf, high: float = math.inf) -> None:
+    """Refuse values out of a range, and NaN, naming the place of the first; values being traced are not known yet."""
+    if isinstance(values, jax.core.Tracer):
+        return
+    given = np.asarray(values)
+    bad = np.argwhere(~((given >= low) & (given <= high)))
+    if len(bad):
+        axes = ("t", "h", "k")[: given.ndim]
+        place = ", ".join(f"{axis}={index}" for axis, index in zip(axes, bad[0], strict=True))
+        raise ValueError(f"{what} lies between {low:g} and {high:g}, but is {given[tuple(bad[0])]:g} at {place}")
 
 
 def check_memory(name: str, state: PyTree, expected: PyTree) -> None:

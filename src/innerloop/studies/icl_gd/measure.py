@@ -23,8 +23,8 @@ from ...nn.in_context.regressor import (
     recurrent_regressor,
     sine_regressor,
 )
-from ...nn.in_context.step_size import candidate_grid, line_search
 from ...nn.in_context.residual_stack import ResidualStack
+from ...nn.in_context.step_size import candidate_grid, line_search
 from ...tasks.regression import INPUT_LAWS, LinearRegression, SineRegression
 from ...tasks.task import AbstractTask
 from ...train.supervised import Supervised, Trainee, evaluate_on, sample_batch
