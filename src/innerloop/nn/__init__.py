@@ -2,12 +2,14 @@
 
 from . import attention, in_context, language, memory, recurrent
 from .attention import *
+from .checked import Checked
 from .convolution import CausalConvolution
-from .feedforward import LayerNorm, MultilayerPerceptron
+from .feedforward import GatedPerceptron, LayerNorm, MultilayerPerceptron, RootMeanSquareNorm
 from .in_context import *
 from .initialise import truncated_normal
 from .language import *
 from .memory import *
+from .projections import Projections
 from .recurrent import *
 from .sequence import AbstractMemoryLayer, AbstractSequenceLayer, Form
 
@@ -15,9 +17,13 @@ __all__ = [
     "AbstractMemoryLayer",
     "AbstractSequenceLayer",
     "CausalConvolution",
+    "Checked",
     "Form",
+    "GatedPerceptron",
     "LayerNorm",
     "MultilayerPerceptron",
+    "Projections",
+    "RootMeanSquareNorm",
     "truncated_normal",
 ]
 __all__ += attention.__all__

@@ -1,7 +1,6 @@
 """Self-attention as a memory layer: linear, softmax, and mixtures of both."""
 
 from .linear_attention import LinearSelfAttention
-from .projections import Projections
 from .softmax_attention import KeyValueCache, SoftmaxSelfAttention
 
-__all__ = ["KeyValueCache", "LinearSelfAttention", "Projections", "SoftmaxSelfAttention"]
+__all__ = ["KeyValueCache", "LinearSelfAttention", "SoftmaxSelfAttention"]

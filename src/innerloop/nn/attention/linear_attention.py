@@ -7,8 +7,8 @@ from jaxtyping import Array, Bool, Float
 from ...core.errors import require
 from ..memory.additive import additive_memory
 from ..memory.rule import reset_gate
+from ..projections import Projections
 from ..sequence import AbstractMemoryLayer, Form, check_form, check_resets, check_state, check_width
-from .projections import Projections
 
 
 class LinearSelfAttention(AbstractMemoryLayer):

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from ...core.errors import require
+from ..projections import Projections
 from ..sequence import AbstractMemoryLayer, Form, check_form, check_resets, check_state, check_width, scan_chunks
-from .projections import Projections
 
 
 class KeyValueCache(NamedTuple):

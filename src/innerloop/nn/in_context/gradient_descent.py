@@ -6,7 +6,7 @@ from jaxtyping import Array, Float
 
 from ...core.errors import require
 from ..attention.linear_attention import LinearSelfAttention
-from ..attention.projections import Projections
+from ..projections import Projections
 from .regressor import InContextRegressor
 from .residual_stack import ResidualStack
 

@@ -8,10 +8,10 @@ from jaxtyping import Array, Float, Key
 
 from ...core.errors import require
 from ..attention.linear_attention import LinearSelfAttention
-from ..attention.projections import Projections
 from ..attention.softmax_attention import SoftmaxSelfAttention
 from ..feedforward import LayerNorm, MultilayerPerceptron
 from ..initialise import truncated_normal
+from ..projections import Projections
 from ..sequence import AbstractMemoryLayer
 from .residual_stack import ResidualStack
 

@@ -8,12 +8,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key, PyTree
 
 from ...core.errors import require
-from ..attention.projections import Projections
 from ..convolution import CausalConvolution
 from ..feedforward import RootMeanSquareNorm
 from ..initialise import truncated_normal
+from ..projections import Projections
 from ..sequence import AbstractSequenceLayer, Form, check_form, check_resets, check_state, check_width
-from .gates import AbstractGates, Gates, at_least_float32
+from .gates import AbstractGates, Gates
 from .rule import AbstractMemoryRule, MemoryInputs, reset_gate
 
 

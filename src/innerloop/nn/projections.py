@@ -5,8 +5,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from ...core.errors import require
-from ..initialise import truncated_normal
+from ..core.errors import require
+from .initialise import truncated_normal
 
 
 class Projections(eqx.Module):

@@ -5,15 +5,15 @@ from typing import Any
 import jax
 from jaxtyping import Array, Float, Key
 
-from ..attention.projections import Projections
-from ..attention.softmax_attention import SoftmaxSelfAttention
-from .additive import AdditiveMemory
-from .channel_gated import ChannelGatedMemory
-from .delta import DeltaMemory
-from .gates import ChannelGates, ExponentialGates, FixedGates, SigmoidGates, TimeStepGates
-from .mesa import ConjugateGradients, MesaMemory
-from .mlstm import NormalisedMemory
-from .multi_head import MultiHeadMemory
+from .attention.softmax_attention import SoftmaxSelfAttention
+from .memory.additive import AdditiveMemory
+from .memory.channel_gated import ChannelGatedMemory
+from .memory.delta import DeltaMemory
+from .memory.gates import ChannelGates, ExponentialGates, FixedGates, SigmoidGates, TimeStepGates
+from .memory.mesa import ConjugateGradients, MesaMemory
+from .memory.mlstm import NormalisedMemory
+from .memory.multi_head import MultiHeadMemory
+from .projections import Projections
 
 
 def linear_attention_layer(
