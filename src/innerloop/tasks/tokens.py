@@ -1,9 +1,11 @@
 """What tasks of discrete sequences share: ignored positions, loss and accuracy of logits, finite training sets."""
 
+import math
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 
 from ..core.rng import named_key
 from .task import AbstractTask, Example, split_key
@@ -67,6 +69,49 @@ def example_key(
     if split != "train" or num_examples is None:
         return key
     return named_key(seed, "training set", jax.random.randint(key, (), 0, num_examples))
+
+
+def next_token(tokens: Int[Array, "n"], asked: Bool[Array, "n"], split: str) -> Example:
+    """Next-token prediction: every next token in training, otherwise only those that are `asked`."""
+    target = tokens[1:]
+    return Example(tokens[:-1], target if split == "train" else jnp.where(asked[1:], target, IGNORE))
+
+
+def draw_bits(key: Key[Array, ""], *shapes: tuple[int, ...]) -> list[UInt32[Array, "..."]]:
+    """Random bits for several arrays in one draw, which costs far less than one draw each."""
+    sizes = [math.prod(shape) for shape in shapes]
+    bits = jax.random.bits(key, (sum(sizes),), jnp.uint32)
+    starts = [sum(sizes[:i]) for i in range(len(sizes))]
+    return [bits[a : a + n].reshape(shape) for a, n, shape in zip(starts, sizes, shapes, strict=True)]
+
+
+def below(bits: UInt32[Array, "*n"], limit: int) -> Int[Array, "*n"]:
+    """Uniform integers in `[0, limit)`."""
+    return (bits % jnp.uint32(limit)).astype(jnp.int32)
+
+
+def fraction(bits: UInt32[Array, "*n"]) -> Float[Array, "*n"]:
+    """Uniform numbers in `[0, 1)`: the upper 24 bits, which float32 holds exactly."""
+    return (bits >> 8).astype(jnp.float32) * 2.0**-24
+
+
+def distinct_below(bits: UInt32[Array, "n"], limit: int) -> Int[Array, "n"]:
+    """Uniform integers in `[0, limit)`, all different: the first `n` steps of a Fisher-Yates shuffle.
+
+    The shuffled array is never made: an entry is its own index unless an earlier swap put something there.
+    """
+    size = bits.shape[0]
+    index = jnp.arange(size, dtype=jnp.int32)
+    other = index + (bits % (jnp.uint32(limit) - index.astype(jnp.uint32))).astype(jnp.int32)
+
+    def swap(put, i):
+        def entry(place):
+            last = jnp.max(jnp.where((other == place) & (index < i), index, -1))
+            return jnp.where(last < 0, place, put[last])
+
+        return put.at[i].set(entry(i)), entry(other[i])
+
+    return jax.lax.scan(swap, jnp.zeros_like(index), index)[1]
 
 
 class AbstractTokenTask(AbstractTask):
