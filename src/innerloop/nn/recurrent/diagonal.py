@@ -74,25 +74,23 @@ def diagonal_recurrence(
         first = multipliers if constant else multipliers[0]
         inputs = inputs.at[0].add(first * initial)
 
-    def run(multipliers, inputs):
-        return _FORMS[form](multipliers, inputs, constant, chunk_size)
-
     def residual(states):
         before = jnp.concatenate([jnp.zeros_like(states[:1]), states[:-1]])
         return states - (multipliers[None] if constant else multipliers) * before
 
-    def backwards(_, outputs):
-        # The multiplier that leads to a token leads back from it one token earlier.
-        later = multipliers
-        if not constant:
-            later = jnp.concatenate([multipliers[1:], jnp.zeros_like(multipliers[:1])])[::-1]
-        return run(later, outputs[::-1])[::-1]
+    def forwards(_, inputs):
+        return _FORMS[form](multipliers, inputs, constant, chunk_size, False)
 
-    states = jax.lax.custom_linear_solve(residual, inputs, lambda _, outputs: run(multipliers, outputs), backwards)
+    def backwards(_, inputs):
+        # The multiplier that leads to a token leads back from it one token earlier.
+        later = multipliers if constant else jnp.concatenate([multipliers[1:], jnp.zeros_like(multipliers[:1])])
+        return _FORMS[form](later, inputs, constant, chunk_size, True)
+
+    states = jax.lax.custom_linear_solve(residual, inputs, forwards, backwards)
     return states, states[-1]
 
 
-def _recurrent(multipliers, inputs, constant, _):
+def _recurrent(multipliers, inputs, constant, _, reverse):
     """One token after the other."""
 
     def advance(state, token):
@@ -101,49 +99,49 @@ def _recurrent(multipliers, inputs, constant, _):
         return state, state
 
     tokens = inputs if constant else (multipliers, inputs)
-    return jax.lax.scan(advance, jnp.zeros_like(inputs[0]), tokens)[1]
+    return jax.lax.scan(advance, jnp.zeros_like(inputs[0]), tokens, reverse=reverse)[1]
 
 
-def _chunk(multipliers, inputs, constant, chunk_size):
-    """The places of a chunk one after the other, all chunks at once; then what comes from the chunks before."""
+def _chunk(multipliers, inputs, constant, chunk_size, reverse):
+    """The places of a chunk one after the other, all chunks at once; then what comes from other chunks."""
     length, *neurons = inputs.shape
     size = min(chunk_size, length)
     count = -(-length // size)
 
     def blocks(x):
-        """Places first; whatever fills the last chunk comes after the last token."""
-        x = jnp.pad(x, [(0, count * size - length), *[(0, 0)] * len(neurons)])
-        return jnp.swapaxes(x.reshape(count, size, *neurons), 0, 1)
+        padding = [(0, count * size - length), *[(0, 0)] * len(neurons)]
+        return jnp.pad(x, padding).reshape(count, size, *neurons)
 
-    def kept_from_start(multipliers):
-        one = jnp.ones_like(multipliers[0])
-        return jax.lax.scan(lambda kept, a: (a * kept,) * 2, one, multipliers)[1]
+    multipliers = jnp.broadcast_to(multipliers[None], inputs.shape) if constant else multipliers
+    multipliers, inputs = blocks(multipliers), blocks(inputs)
 
-    if constant:
-        shared = jnp.broadcast_to(multipliers[None], (count, *neurons))
-        within = _recurrent(shared, blocks(inputs), True, size)
-        kept = kept_from_start(jnp.broadcast_to(multipliers[None], (size, *neurons)))
-        before = _recurrent(kept[-1], within[-1], True, count)
-        kept = kept[:, None]
-    else:
-        multipliers = blocks(multipliers)
-        within = _recurrent(multipliers, blocks(inputs), False, size)
-        kept = kept_from_start(multipliers)
-        before = _recurrent(kept[-1], within[-1], False, count)
-    before = jnp.concatenate([jnp.zeros_like(before[:1]), before[:-1]])
-    states = within + kept * before[None]
-    return jnp.swapaxes(states, 0, 1).reshape(count * size, *neurons)[:length]
+    def advance(i, carry):
+        """One place further in every chunk; places are read and written where they lie, nothing is transposed."""
+        kept, state, all_kept, states = carry
+        place = size - 1 - i if reverse else i
+        multiplier = jax.lax.dynamic_index_in_dim(multipliers, place, 1, keepdims=False)
+        added = jax.lax.dynamic_index_in_dim(inputs, place, 1, keepdims=False)
+        kept, state = multiplier * kept, multiplier * state + added
+        all_kept = jax.lax.dynamic_update_index_in_dim(all_kept, kept, place, 1)
+        return kept, state, all_kept, jax.lax.dynamic_update_index_in_dim(states, state, place, 1)
+
+    zero, one = jnp.zeros_like(inputs[:, 0]), jnp.ones_like(inputs[:, 0])
+    carry = one, zero, jnp.zeros_like(inputs), jnp.zeros_like(inputs)
+    kept, last, all_kept, states = jax.lax.fori_loop(0, size, advance, carry)
+    ends, edge = _recurrent(kept, last, False, count, reverse), jnp.zeros_like(last[:1])
+    handed = jnp.concatenate([ends[1:], edge] if reverse else [edge, ends[:-1]])
+    return (states + all_kept * handed[:, None]).reshape(count * size, *neurons)[:length]
 
 
-def _parallel(multipliers, inputs, constant, _):
+def _parallel(multipliers, inputs, constant, _, reverse):
     """Stretches of tokens joined in pairs, pairs of pairs, and so on."""
     if constant:
         multipliers = jnp.broadcast_to(multipliers[None], inputs.shape)
 
-    def join(earlier, later):
-        return later[0] * earlier[0], later[0] * earlier[1] + later[1]
+    def join(first, second):
+        return second[0] * first[0], second[0] * first[1] + second[1]
 
-    return jax.lax.associative_scan(join, (multipliers, inputs))[1]
+    return jax.lax.associative_scan(join, (multipliers, inputs), reverse=reverse)[1]
 
 
 _FORMS = {"recurrent": _recurrent, "chunk": _chunk, "parallel": _parallel}
