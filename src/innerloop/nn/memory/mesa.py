@@ -13,6 +13,8 @@ from .chunks import decays, join_blocks, memories_before, split_blocks
 from .covariance import AbstractSolver, BlockCovariance, ConjugateGradients, DenseCovariance, read_blocks, solve
 from .rule import AbstractMemoryRule, MemoryInputs, check_inputs, check_memory
 
+_PRECISION = jax.lax.Precision.HIGHEST
+
 
 class MesaState(NamedTuple):
     r"""What a mesa memory holds: $G_t = \gamma_t G_{t-1} + \beta_t k_t v_t^\top$ and $H_t$, the same of the keys."""
@@ -52,7 +54,7 @@ def mesa_memory(
     $$\Phi_t = \arg\min_\Phi \tfrac12 \sum_{i \le t} \zeta_{ti} \beta_i \|v_i - \Phi k_i\|^2
       + \tfrac12 \operatorname{tr}(\Phi \Lambda \Phi^\top), \qquad \zeta_{ti} = \prod_{s=i+1}^{t} \gamma_s$$
 
-    $$o_t = \Phi_t q_t = G_t^\top (H_t + \Lambda)^{-1} q_t$$
+    $$o_t^\top = (\Phi_t q_t)^\top = q_t^\top (H_t + \Lambda)^{-1} G_t$$
 
     $G$ and $H$ are additive memories of values and of keys. Every product of $H_t$ with a vector is one read of
     gated linear attention, so that conjugate gradients solve for all tokens together. Gradients are those of
@@ -74,28 +76,26 @@ def mesa_memory(
     require(chunk_size >= 1, f"chunk_size must be at least 1, not {chunk_size}")
     check_inputs("mesa_memory", MemoryInputs(query, key, value, log_gate, strength))
     length, heads, key_size = query.shape
-    dtype = value.dtype
-    empty = MesaState(
-        jax.ShapeDtypeStruct((heads, key_size, value.shape[-1]), dtype),  # pyright: ignore
-        jax.ShapeDtypeStruct((heads, key_size, key_size), dtype),  # pyright: ignore
-    )
-    if state is not None:
-        check_memory("mesa_memory", state, empty)
+    value_size, dtype = value.shape[-1], value.dtype
+    memory = state
+    if memory is None:
+        memory = _empty(heads, key_size, value_size, dtype)
+    check_memory("mesa_memory", memory, jax.eval_shape(lambda: _empty(heads, key_size, value_size, dtype)))
     if regulariser is None:
         regulariser = jnp.ones((heads, key_size), dtype)
     require(
         regulariser.shape == (heads, key_size),
         f"mesa_memory: the regulariser has axes 'h k' {regulariser.shape}, not {(heads, key_size)}",
     )
+    regulariser = regulariser.astype(dtype)
     solver = ConjugateGradients() if solver is None else solver
-    memory = jnp.zeros((heads, key_size, key_size + value.shape[-1]), dtype) if state is None else _join(state)
     if length == 0:
         nothing = jnp.zeros((0, heads), dtype)
         info = MesaInfo(nothing.astype(jnp.int32), nothing, nothing.astype(bool))
-        return jnp.zeros((0, heads, value.shape[-1]), dtype), _split(memory), info
+        return jnp.zeros((0, heads, value_size), dtype), memory, info
     if form == "recurrent":
         tokens = MemoryInputs(query, key, value, log_gate, strength)
-        return _recurrent(tokens, regulariser.astype(dtype), memory, solver)
+        return _recurrent(tokens, regulariser, memory, solver)
 
     size = min(chunk_size, length) if form == "chunk" else length
     q, k, v = (split_blocks(part, size) for part in (query, key, value))
@@ -104,48 +104,46 @@ def mesa_memory(
     if strength is not None:
         strengths = split_blocks(strength, size)
         weight, to_end = weight * strengths[:, :, None], to_end * strengths
-    # Keys and values are written side by side: one product, one scan.
-    both = jnp.concatenate([k, v], axis=-1)
-    written = jnp.einsum("nhik,nhiv->nhkv", k * to_end[..., None], both, precision=jax.lax.Precision.HIGHEST)
-    before, final = memories_before(memory, fade.whole, written)
-    untouched = state is None and q.shape[0] == 1
-    key_key = None if untouched else before[..., :key_size]
-    key_value = None if untouched else before[..., key_size:]
-    covariance = BlockCovariance(k, weight, fade.from_start, key_key, regulariser.astype(dtype))
+    written = k * to_end[..., None]
+    before_k, final_k = _memories(memory.key_key, fade.whole, written, k)
+    before_v, final_v = _memories(memory.key_value, fade.whole, written, v)
+    if state is None and q.shape[0] == 1:
+        before_k = before_v = None  # one block from the empty memory: nothing to read before it
+    covariance = BlockCovariance(k, weight, fade.from_start, before_k, regulariser)
     solution, info = solve(covariance, q, solver)
-    outputs = read_blocks(solution, k, weight, v, fade.from_start, key_value)
-    return join_blocks(outputs, length), _split(final), MesaInfo(*(join_blocks(part, length) for part in info))
+    outputs = read_blocks(
+        solution, covariance.transposed_key, weight, v, fade.from_start, None if empty_before else before_v
+    )
+    final = MesaState(final_v, final_k)
+    return join_blocks(outputs, length), final, MesaInfo(*(join_blocks(part, length) for part in info))
+
+
+def _memories(state, whole, key, value):
+    """The memories before each block and after the last, of what is written from key to value."""
+    return memories_before(state, whole, jnp.einsum("nhik,nhiv->nhkv", key, value, precision=_PRECISION))
 
 
 def _recurrent(tokens, regulariser, memory, solver):
-    """Token by token, with the covariance written down for one token only."""
-    identity = jnp.eye(regulariser.shape[-1], dtype=regulariser.dtype)
-    diagonal = regulariser[:, :, None] * identity[None]
-    size = regulariser.shape[-1]
+    """Token by token, with the covariance of one token at a time."""
+    diagonal = regulariser[:, :, None] * jnp.eye(regulariser.shape[-1], dtype=regulariser.dtype)[None]
 
     def advance(memory, token):
         query, key, value, log_gate, strength = token[:5]
-        written = jnp.concatenate([key, value], axis=-1)
-        if strength is not None:
-            written = strength[:, None] * written
+        written = key if strength is None else strength[:, None] * key
         if log_gate is not None:
-            memory = jnp.exp(log_gate)[:, None, None] * memory
-        memory = memory + key[:, :, None] * written[:, None, :]
-        solution, info = solve(DenseCovariance(memory[..., :size] + diagonal), query, solver)
-        outputs = jnp.einsum("hk,hkv->hv", solution, memory[..., size:], precision=jax.lax.Precision.HIGHEST)
-        return memory, (outputs, MesaInfo(*info))
+            memory = jax.tree.map(lambda m: jnp.exp(log_gate)[:, None, None] * m, memory)
+        key_value = memory.key_value + written[:, :, None] * value[:, None, :]
+        key_key = memory.key_key + written[:, :, None] * key[:, None, :]
+        solution, info = solve(DenseCovariance(key_key + diagonal), query, solver)
+        outputs = jnp.einsum("hk,hkv->hv", solution, key_value, precision=_PRECISION)
+        return MesaState(key_value, key_key), (outputs, MesaInfo(*info))
 
     memory, (outputs, info) = jax.lax.scan(advance, memory, tokens)
-    return outputs, _split(memory), info
+    return outputs, memory, info
 
 
-def _join(state: MesaState) -> Float[Array, "h k kv"]:
-    return jnp.concatenate([state.key_key, state.key_value], axis=-1)
-
-
-def _split(memory: Float[Array, "h k kv"]) -> MesaState:
-    size = memory.shape[-2]
-    return MesaState(memory[..., size:], memory[..., :size])
+def _empty(heads, key_size, value_size, dtype) -> MesaState:
+    return MesaState(jnp.zeros((heads, key_size, value_size), dtype), jnp.zeros((heads, key_size, key_size), dtype))
 
 
 def limit_forget_gate(
@@ -166,7 +164,8 @@ def limit_forget_gate(
 class MesaMemory(AbstractMemoryRule):
     r"""The rule of the mesa layer: each token reads from the best memory of all tokens so far.
 
-    $$o_t = G_t^\top (H_t + \Lambda)^{-1} q_t, \qquad \Lambda = \text{lower} + \operatorname{softplus}(\tilde\lambda)$$
+    $$o_t^\top = q_t^\top (H_t + \Lambda)^{-1} G_t,
+      \qquad \Lambda = \text{lower} + \operatorname{softplus}(\tilde\lambda)$$
 
     Keys should have length one. What was stored once is recalled nearly without error as long as there are
     fewer keys than channels; gates and the regulariser decide how the rest is forgotten.
@@ -234,9 +233,7 @@ class MesaMemory(AbstractMemoryRule):
             (num_heads, key_size) == own,
             f"MesaMemory has a regulariser of (heads, key size) {own}, not {(num_heads, key_size)}",
         )
-        return MesaState(
-            jnp.zeros((num_heads, key_size, value_size), dtype), jnp.zeros((num_heads, key_size, key_size), dtype)
-        )
+        return _empty(num_heads, key_size, value_size, dtype)
 
     def __call__(
         self, inputs: MemoryInputs, state: MesaState | None = None, *, form: Form = "chunk"
