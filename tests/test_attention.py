@@ -32,8 +32,8 @@ LAYERS = {
     "linear, biases, learned scale": lambda: LinearSelfAttention(
         projections(True), scale=jnp.asarray(0.3, float), chunk_size=5
     ),
-    "softmax": lambda: SoftmaxSelfAttention(projections(), capacity=16, chunk_size=4),
-    "softmax, biases": lambda: SoftmaxSelfAttention(projections(True), capacity=20, scale=0.4, chunk_size=5),
+    "softmax": lambda: SoftmaxSelfAttention(projections(), capacity=32, chunk_size=4),
+    "softmax, biases": lambda: SoftmaxSelfAttention(projections(True), capacity=32, scale=0.4, chunk_size=5),
     "mixture": lambda: SoftmaxSelfAttention(projections(), capacity=16, mix=jnp.asarray(0.7, float), chunk_size=4),
 }
 SCORES = {

@@ -7,6 +7,7 @@ from jaxtyping import Array, Float, Key
 
 from ..core.errors import require
 from .initialise import truncated_normal
+from .precision import at_least_float32
 
 
 class MultilayerPerceptron(eqx.Module):
@@ -123,7 +124,7 @@ class RootMeanSquareNorm(eqx.Module):
 
     def __call__(self, xs: Float[Array, "*t d"]) -> Float[Array, "*t d"]:
         """Each token on its own, in float32 at least."""
-        precise = xs.astype(jnp.promote_types(xs.dtype, jnp.float32))
+        precise = xs.astype(at_least_float32(xs.dtype))
         normed = precise * jax.lax.rsqrt(jnp.mean(precise**2, axis=-1, keepdims=True) + self.epsilon)
         scale = self.scale.astype(precise.dtype).reshape((1,) * (xs.ndim - 1) + self.scale.shape)
         return (scale * normed).astype(xs.dtype)

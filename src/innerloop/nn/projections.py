@@ -7,6 +7,7 @@ from jaxtyping import Array, Float, Key
 
 from ..core.errors import require
 from .initialise import truncated_normal
+from .precision import at_least_float32
 
 
 class Projections(eqx.Module):
@@ -128,7 +129,7 @@ class Projections(eqx.Module):
     @property
     def state_dtype(self) -> jnp.dtype:
         """The dtype of a memory: a sum over time, hence float32 at least, whatever the weights are."""
-        return self.key.dtype if self.key.dtype.itemsize >= 4 else jnp.dtype(jnp.float32)
+        return at_least_float32(self.key.dtype)
 
     @property
     def has_biases(self) -> bool:

@@ -34,15 +34,17 @@ def check_sequence_layer(
     | `forms_agree` | all forms give the same outputs and final states, with and without a state |
     | `gradients_agree` | and the same gradients by every weight, by the input and by the initial state |
     | `state_hand_over` | cutting a sequence and handing the state over changes nothing |
-    | `step_is_recurrent` | `step`, token by token, is the recurrent form |
+    | `segments` | a sequence packed of several, with resets where they begin, is the same as each on its own |
+    | `step_is_recurrent` | `step`, token by token, is the recurrent form; a state stored and read back goes on to the bit |
+    | `half_precision` | with bfloat16 weights and tokens the state is float32 still, and the forms agree |
     | `vmap_and_jit` | a batch is the same as one by one, compiled the same as not |
     | `state_size` | the state has one size at all times, in float32 (float64 for float64 weights) |
     | `causality` | no output depends on a later token |
-    | `refusals` | wrong widths, states and forms are refused with `ValueError` or `UnknownNameError` |
+    | `refusals` | wrong widths, states, forms and resets, and tokens that are not finite, are refused by name |
     | `memory` | for memory layers: `step` is write, then read; `attend` is write from empty, then read |
 
     Give a layer with a chunk size below the longest length, or its chunk form is not really tested, and with
-    room for three tokens more than that.
+    room for twice the longest length and four tokens more.
 
     ```python
     >>> import jax, innerloop as il
@@ -69,7 +71,9 @@ def check_sequence_layer(
         return jnp.asarray(numbers.standard_normal((*batch, length, width)), dtype)
 
     # All forms in one compilation: compiling is nearly all that a battery costs.
-    run = eqx.filter_jit(lambda layer, xs, state: {form: layer(xs, state, form=form) for form in FORMS})
+    run = eqx.filter_jit(
+        lambda layer, xs, state, resets=None: {form: layer(xs, state, form=form, resets=resets) for form in FORMS}
+    )
     started = run(layer, tokens(_PREFIX), None)["recurrent"][1]
 
     def same(given: PyTree, wanted: PyTree, what: str) -> None:
@@ -87,7 +91,8 @@ def check_sequence_layer(
 
     def gradients_agree() -> None:
         length = max(lengths)
-        gradients = _gradients(layer, tokens(length), started)
+        # With a segment that begins inside, so that both what passes and what must not is differentiated.
+        gradients = _gradients(layer, tokens(length), started, jnp.arange(length) == length // 2)
         for form in FORMS:
             same(gradients[form], gradients["recurrent"], f"gradients of the {form} form, {length} tokens")
 
@@ -102,18 +107,51 @@ def check_sequence_layer(
                 outputs = jnp.concatenate([first[form][0], second[form][0]])
                 same((outputs, second[form][1]), wanted[form], f"{form} form, cut at {cut}")
 
+    def segments() -> None:
+        length = max(lengths)
+        pieces = [tokens(length), tokens(1), tokens(length)]
+        resets = jnp.zeros((2 * length + 1,), bool).at[jnp.asarray([length, length + 1])].set(True)
+        packed = run(layer, jnp.concatenate(pieces), started, resets)
+        alone = [run(layer, piece, state) for piece, state in zip(pieces, (started, None, None), strict=True)]
+        for form in FORMS:
+            outputs, final = packed[form]
+            wanted = jnp.concatenate([one[form][0] for one in alone])
+            same(outputs, wanted, f"{form} form, three sequences in one")
+            if not _is_cache(final):
+                same(final, alone[-1][form][1], f"{form} form, the state after three sequences in one")
+
     def step_is_recurrent() -> None:
         xs = tokens(max(lengths))
-        step, state, outputs = (
-            eqx.filter_jit(lambda layer, state, x: layer.step(state, x)),
-            layer.init_state(),
-            [],
-        )
-        for x in xs:
-            state, output = step(layer, state, x)
-            outputs.append(output)
+        step = eqx.filter_jit(lambda layer, state, x: layer.step(state, x))
+
+        def steps(state: PyTree, xs: Array) -> tuple[list[Array], PyTree]:
+            outputs = []
+            for x in xs:
+                state, output = step(layer, state, x)
+                outputs.append(output)
+            return outputs, state
+
+        outputs, final = steps(layer.init_state(), xs)
         if outputs:
-            same((jnp.stack(outputs), state), run(layer, xs, None)["recurrent"], "step")
+            same((jnp.stack(outputs), final), run(layer, xs, None)["recurrent"], "step")
+            half = len(xs) // 2
+            stored = jax.tree.map(np.asarray, steps(layer.init_state(), xs[:half])[1])
+            again, last = steps(jax.tree.map(jnp.asarray, stored), xs[half:])
+            pairs = zip(jax.tree.leaves((again, last)), jax.tree.leaves((outputs[half:], final)), strict=True)
+            assert all(np.array_equal(a, b) for a, b in pairs), f"a state stored after {half} tokens goes on differently"
+
+    def half_precision() -> None:
+        def halved(tree: PyTree) -> PyTree:
+            return jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16) if eqx.is_inexact_array(leaf) else leaf, tree)
+
+        results = run(halved(layer), halved(tokens(max(lengths))), None)
+        for form, (outputs, state) in results.items():
+            assert np.all(np.isfinite(np.asarray(outputs, np.float32))), f"{form} form: outputs are not finite"
+            for leaf in jax.tree.leaves(_moving(state)):
+                assert leaf.dtype == jnp.float32, f"{form} form: a state of {leaf.dtype}, not float32"
+            wanted = np.asarray(results["recurrent"][0], np.float32)
+            error = np.linalg.norm(np.asarray(outputs, np.float32) - wanted)
+            assert error <= 0.05 * np.linalg.norm(wanted), f"{form} form is {error:.2e} from the recurrent form"
 
     def vmap_and_jit() -> None:
         batch = tokens(max(lengths), 2)
@@ -154,6 +192,8 @@ def check_sequence_layer(
         _refuses(lambda: layer(tokens(2), longer), "a state of another size")
         _refuses(lambda: layer(tokens(2), {"no such": state}), "a state of another structure")
         _refuses(lambda: layer(tokens(2), form=misspelt), "an unknown form", UnknownNameError)
+        _refuses(lambda: layer(tokens(2), resets=jnp.zeros((3,), bool)), "resets of another length")
+        _refuses(lambda: layer(tokens(2).at[1, 0].set(jnp.nan)), "a token that is not finite")
 
     def memory() -> None:
         assert isinstance(layer, AbstractMemoryLayer)
@@ -179,26 +219,38 @@ def check_sequence_layer(
         forms_agree=forms_agree,
         gradients_agree=gradients_agree,
         state_hand_over=state_hand_over,
+        segments=segments,
         step_is_recurrent=step_is_recurrent,
         vmap_and_jit=vmap_and_jit,
         state_size=state_size,
         causality=causality,
         refusals=refusals,
     )
+    if dtype == jnp.float32:
+        checks["half_precision"] = half_precision
     if isinstance(layer, AbstractMemoryLayer):
         checks["memory"] = memory
     run_checks(type(layer).__name__, checks, expected_failures)
 
 
+def _moving(tree: PyTree) -> PyTree:
+    return eqx.filter(tree, eqx.is_inexact_array)
+
+
+def _is_cache(state: PyTree) -> bool:
+    """Whether a state remembers where it stands: a cache keeps the places of earlier segments."""
+    return any(jnp.issubdtype(jnp.result_type(leaf), jnp.integer) for leaf in jax.tree.leaves(state))
+
+
 @eqx.filter_jit
-def _gradients(layer: AbstractSequenceLayer, xs: Array, state: PyTree) -> dict[str, PyTree]:
+def _gradients(layer: AbstractSequenceLayer, xs: Array, state: PyTree, resets: Array) -> dict[str, PyTree]:
     """Per form, gradients of a scalar of all outputs and the final state, by weights, input and state."""
     moving, fixed = eqx.partition((layer, xs, state), eqx.is_inexact_array)
 
     def scalar(moving: PyTree, form: Form) -> Array:
         layer, xs, state = eqx.combine(moving, fixed)
         total = jnp.zeros((), xs.dtype)
-        for leaf in jax.tree.leaves(eqx.filter(layer(xs, state, form=form), eqx.is_inexact_array)):
+        for leaf in jax.tree.leaves(eqx.filter(layer(xs, state, form=form, resets=resets), eqx.is_inexact_array)):
             # Another weight for each entry, or errors could cancel in the sum.
             total += jnp.sum(jnp.cos(jnp.arange(leaf.size, dtype=leaf.dtype)) * jnp.ravel(leaf)).astype(xs.dtype)
         return total

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
 
 class Decays(NamedTuple):
@@ -22,7 +22,7 @@ class Decays(NamedTuple):
     whole: Float[Array, "*n"]
 
 
-def split_blocks(x: Float[Array, "t h *d"], size: int) -> Float[Array, "n h c *d"]:
+def split_blocks(x: Shaped[Array, "t h *d"], size: int) -> Shaped[Array, "n h c *d"]:
     """A sequence as blocks of `size` tokens, heads before tokens; zeros fill the last block."""
     length, heads, *rest = x.shape
     count = -(-length // size)
@@ -30,7 +30,7 @@ def split_blocks(x: Float[Array, "t h *d"], size: int) -> Float[Array, "n h c *d
     return jnp.swapaxes(x.reshape(count, size, heads, *rest), 1, 2)
 
 
-def join_blocks(x: Float[Array, "n h c *d"], length: int) -> Float[Array, "t h *d"]:
+def join_blocks(x: Shaped[Array, "n h c *d"], length: int) -> Shaped[Array, "t h *d"]:
     """The first `length` tokens of the sequence that `split_blocks` has cut."""
     count, heads, size, *rest = x.shape
     return jnp.swapaxes(x, 1, 2).reshape(count * size, heads, *rest)[:length]

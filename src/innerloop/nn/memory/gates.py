@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Key
 
 from ...core.errors import require
 from ..initialise import truncated_normal
+from ..precision import at_least_float32
 
 
 class Gates(NamedTuple):
@@ -231,11 +232,6 @@ class ExponentialGates(AbstractGates):
         """The gates of a sequence."""
         log_gate = jax.nn.log_sigmoid(linear(xs, self.forget, self.forget_bias))
         return Gates(log_gate, log_strength=linear(xs, self.write, self.write_bias))
-
-
-def at_least_float32(dtype: jnp.dtype) -> jnp.dtype:
-    """The precision of gates and memories for tokens of a precision."""
-    return jnp.promote_types(dtype, jnp.float32)
 
 
 def linear(xs: Float[Array, "t d"], weight: Float[Array, "d h"], bias: Float[Array, "h"]) -> Float[Array, "t h"]:

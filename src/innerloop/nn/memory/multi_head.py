@@ -175,7 +175,7 @@ class MultiHeadMemory(AbstractSequenceLayer):
         parts = [jnp.swapaxes(part, 0, 1).astype(p.state_dtype) for part in (p.queries(xs), p.keys(xs), p.values(xs))]
         if self.convolution is not None:
             convolved = parts if self.convolve_values else parts[:2]
-            flat = jnp.concatenate([part.reshape(xs.shape[0], -1) for part in convolved], axis=-1)
+            flat = jnp.concatenate([jax.lax.collapse(part, 1, 3) for part in convolved], axis=-1)
             flat, tail = self.convolution(flat, self.convolution.init_state() if tail is None else tail, resets)
             flat = jax.nn.silu(flat)
             ends = [2 * p.num_heads * p.key_size] if self.convolve_values else []
@@ -190,7 +190,7 @@ class MultiHeadMemory(AbstractSequenceLayer):
             if log_gate is None:
                 log_gate = reset_gate(resets, p.num_heads, p.state_dtype)
             else:
-                places = resets.reshape((-1,) + (1,) * (log_gate.ndim - 1))
+                places = jax.lax.expand_dims(resets, range(1, log_gate.ndim))
                 log_gate = jnp.where(places, jnp.asarray(-jnp.inf, log_gate.dtype), log_gate)
         query = jnp.asarray(self.query_scale, query.dtype) * query
         return MemoryInputs(query, key, value, log_gate, gates.strength, gates.log_strength), tail
