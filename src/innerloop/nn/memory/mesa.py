@@ -94,8 +94,7 @@ def mesa_memory(
         info = MesaInfo(nothing.astype(jnp.int32), nothing, nothing.astype(bool))
         return jnp.zeros((0, heads, value_size), dtype), memory, info
     if form == "recurrent":
-        tokens = MemoryInputs(query, key, value, log_gate, strength)
-        return _recurrent(tokens, regulariser, memory, solver)
+        return _recurrent((query, key, value, log_gate, strength), regulariser, memory, solver)
 
     size = min(chunk_size, length) if form == "chunk" else length
     q, k, v = (split_blocks(part, size) for part in (query, key, value))
@@ -111,9 +110,7 @@ def mesa_memory(
         before_k = before_v = None  # one block from the empty memory: nothing to read before it
     covariance = BlockCovariance(k, weight, fade.from_start, before_k, regulariser)
     solution, info = solve(covariance, q, solver)
-    outputs = read_blocks(
-        solution, covariance.transposed_key, weight, v, fade.from_start, None if empty_before else before_v
-    )
+    outputs = read_blocks(solution, covariance.transposed_key, weight, v, fade.from_start, before_v)
     final = MesaState(final_v, final_k)
     return join_blocks(outputs, length), final, MesaInfo(*(join_blocks(part, length) for part in info))
 
@@ -128,7 +125,7 @@ def _recurrent(tokens, regulariser, memory, solver):
     diagonal = regulariser[:, :, None] * jnp.eye(regulariser.shape[-1], dtype=regulariser.dtype)[None]
 
     def advance(memory, token):
-        query, key, value, log_gate, strength = token[:5]
+        query, key, value, log_gate, strength = token
         written = key if strength is None else strength[:, None] * key
         if log_gate is not None:
             memory = jax.tree.map(lambda m: jnp.exp(log_gate)[:, None, None] * m, memory)
@@ -245,6 +242,7 @@ class MesaMemory(AbstractMemoryRule):
         self, inputs: MemoryInputs, state: MesaState | None = None, *, form: Form = "chunk"
     ) -> tuple[Float[Array, "t h v"], MesaState, MesaInfo]:
         """Write and read, and say how the solver fared at each token."""
+        check_inputs("MesaMemory", inputs)
         query, key, value, log_gate, strength = inputs[:5]
         return mesa_memory(
             query, key, value, log_gate, strength, self.regulariser.astype(value.dtype),
