@@ -24,7 +24,7 @@ def delta_memory(
 ) -> tuple[Float[Array, "t h v"], Float[Array, "h k v"]]:
     r"""Correct what the memory says of each key, in a memory that fades, and read it with queries.
 
-    $$S_t = \gamma_t S_{t-1} + \beta_t k_t \left(v_t - \gamma_t S_{t-1}^\top k_t\right)^\top, \qquad o_t = S_t^\top q_t$$
+    $$S_t = \gamma_t S_{t-1} + \beta_t k_t (v_t - \gamma_t S_{t-1}^\top k_t)^\top, \qquad o_t = S_t^\top q_t$$
 
     One step of gradient descent on $\tfrac12 \|v_t - S^\top k_t\|^2$ per token, of size $\beta_t$. It is stable
     for $0 \le \beta_t \|k_t\|^2 \le 2$: keys of length one, and strengths between 0 and 1 (up to 2, where the
@@ -145,7 +145,7 @@ def invert_unit_lower(lower: Float[Array, "*n c c"]) -> Float[Array, "*n c c"]:
 class DeltaMemory(AbstractMemoryRule):
     r"""The rule of DeltaNet and, with gates, of gated DeltaNet: each token corrects what is read of its key.
 
-    $$S_t = \gamma_t S_{t-1} + \beta_t k_t \left(v_t - \gamma_t S_{t-1}^\top k_t\right)^\top, \qquad o_t = S_t^\top q_t$$
+    $$S_t = \gamma_t S_{t-1} + \beta_t k_t (v_t - \gamma_t S_{t-1}^\top k_t)^\top, \qquad o_t = S_t^\top q_t$$
 
     ```python
     >>> import jax.numpy as jnp
