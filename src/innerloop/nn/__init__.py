@@ -1,6 +1,6 @@
 """Sequence layers, models made of them, and the exact constructions of learning algorithms."""
 
-from . import attention, in_context, language, memory, recurrent
+from . import attention, in_context, language, memory, recurrent, states
 from .attention import *
 from .checked import Checked
 from .convolution import CausalConvolution
@@ -12,6 +12,7 @@ from .memory import *
 from .projections import Projections
 from .recurrent import *
 from .sequence import AbstractMemoryLayer, AbstractSequenceLayer, Form
+from .states import *
 
 __all__ = [
     "AbstractMemoryLayer",
@@ -31,3 +32,4 @@ __all__ += in_context.__all__
 __all__ += language.__all__
 __all__ += memory.__all__
 __all__ += recurrent.__all__
+__all__ += states.__all__
