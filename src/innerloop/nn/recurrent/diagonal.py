@@ -11,7 +11,7 @@ from ..sequence import Form, check_form
 def diagonal_recurrence(
     multipliers: Inexact[Array, "..."],
     inputs: Inexact[Array, "t *n"],
-    state: Inexact[Array, "*n"] | None = None,
+    state: Inexact[Array, "..."] | None = None,
     *,
     form: Form = "chunk",
     chunk_size: int = 64,
@@ -59,9 +59,10 @@ def diagonal_recurrence(
         multipliers.shape == (neurons if constant else inputs.shape),
         f"multipliers are {list(neurons)} or {list(inputs.shape)}, not {list(multipliers.shape)}",
     )
-    require(state is None or state.shape == neurons, f"the state is {list(neurons)}, not {list(jnp.shape(state))}")
     dtype = jnp.promote_types(multipliers.dtype, inputs.dtype)
-    dtype = dtype if state is None else jnp.promote_types(dtype, state.dtype)
+    if state is not None:
+        require(state.shape == neurons, f"the state is {list(neurons)}, not {list(state.shape)}")
+        dtype = jnp.promote_types(dtype, state.dtype)
     multipliers, inputs = multipliers.astype(dtype), inputs.astype(dtype)
     initial = jnp.zeros(neurons, dtype) if state is None else state.astype(dtype)
     if inputs.shape[0] == 0:
