@@ -8,9 +8,10 @@ from jaxtyping import Array, Float, Key
 from .attention.softmax_attention import SoftmaxSelfAttention
 from .memory.additive import AdditiveMemory
 from .memory.channel_gated import ChannelGatedMemory
+from .memory.covariance import AbstractSolver
 from .memory.delta import DeltaMemory
 from .memory.gates import ChannelGates, ExponentialGates, FixedGates, SigmoidGates, TimeStepGates
-from .memory.mesa import ConjugateGradients, MesaMemory
+from .memory.mesa import MesaMemory
 from .memory.mlstm import NormalisedMemory
 from .memory.multi_head import MultiHeadMemory
 from .projections import Projections
@@ -72,7 +73,7 @@ def gated_linear_attention_layer(
     num_heads: int,
     key_size: int,
     channel_gates: bool = True,
-    chunk_size: int = 64,
+    chunk_size: int = 32,
     forget_bias: float = 4.0,
     key: Key[Array, ""],
     **settings: Any,
@@ -85,12 +86,13 @@ def gated_linear_attention_layer(
     """
     first, second = jax.random.split(key)
     if channel_gates:
-        rule, gates = ChannelGatedMemory(), ChannelGates(width, num_heads, key_size, key=first)
+        rule, gates = ChannelGatedMemory(chunk_size), ChannelGates(width, num_heads, key_size, key=first)
         settings = {"query_scale": key_size**-0.5, **settings}
     else:
         rule = AdditiveMemory(chunk_size)
         gates = SigmoidGates(width, num_heads, forget_bias=forget_bias, key=first)
-    return MultiHeadMemory(width, num_heads=num_heads, key_size=key_size, rule=rule, gates=gates, key=second, **settings)
+    sizes = dict(num_heads=num_heads, key_size=key_size)
+    return MultiHeadMemory(width, **sizes, rule=rule, gates=gates, key=second, **settings)
 
 
 def delta_net_layer(
@@ -103,7 +105,8 @@ def delta_net_layer(
     first, second = jax.random.split(key)
     gates = SigmoidGates(width, num_heads, forget=False, key=first)
     rule = DeltaMemory(chunk_size)
-    return MultiHeadMemory(width, num_heads=num_heads, key_size=key_size, rule=rule, gates=gates, key=second, **settings)
+    sizes = dict(num_heads=num_heads, key_size=key_size)
+    return MultiHeadMemory(width, **sizes, rule=rule, gates=gates, key=second, **settings)
 
 
 def gated_delta_net_layer(
@@ -123,7 +126,8 @@ def gated_delta_net_layer(
     first, second = jax.random.split(key)
     gates = SigmoidGates(width, num_heads, forget_bias=forget_bias, key=first)
     rule = DeltaMemory(chunk_size)
-    return MultiHeadMemory(width, num_heads=num_heads, key_size=key_size, rule=rule, gates=gates, key=second, **settings)
+    sizes = dict(num_heads=num_heads, key_size=key_size)
+    return MultiHeadMemory(width, **sizes, rule=rule, gates=gates, key=second, **settings)
 
 
 def mlstm_layer(
@@ -157,20 +161,19 @@ def mesa_layer(
     *,
     num_heads: int,
     key_size: int,
-    solver: Any = None,
-    chunk_size: int = 64,
+    solver: AbstractSolver | None = None,
+    chunk_size: int = 32,
     forget_bias: float = 4.0,
     key: Key[Array, ""],
     **settings: Any,
 ) -> MultiHeadMemory:
     """MesaNet: what is read is the optimal linear regression of all values on all keys so far.
 
-    **Arguments:** `solver` is how the regression is solved, by default 30 steps of conjugate gradients.
+    **Arguments:** `solver` is how the regression is solved, by default at most 30 steps of conjugate gradients.
 
     **Reference:** von Oswald et al. (2025), arXiv 2506.05233.
     """
     first, second = jax.random.split(key)
-    solver = ConjugateGradients() if solver is None else solver
     return MultiHeadMemory(
         width,
         num_heads=num_heads,

@@ -1,6 +1,8 @@
 """Matrix memories: layers whose heads write outer products into a matrix and read it with queries."""
 
 from .additive import AdditiveMemory, additive_memory
+from .channel_gated import ChannelGatedMemory, channel_gated_memory
+from .covariance import ConjugateGradients, DirectSolve
 from .delta import DeltaMemory, delta_memory
 from .gates import (
     AbstractGates,
@@ -11,7 +13,8 @@ from .gates import (
     SigmoidGates,
     TimeStepGates,
 )
-from .mesa import ConjugateGradients, MesaMemory, mesa_memory
+from .mesa import MesaInfo, MesaMemory, MesaState, mesa_memory
+from .mlstm import NormalisedMemory, NormalisedState, mlstm_memory
 from .multi_head import MultiHeadMemory, MultiHeadState
 from .rule import AbstractMemoryRule, MemoryInputs
 
@@ -19,19 +22,27 @@ __all__ = [
     "AbstractGates",
     "AbstractMemoryRule",
     "AdditiveMemory",
+    "ChannelGatedMemory",
     "ChannelGates",
     "ConjugateGradients",
     "DeltaMemory",
+    "DirectSolve",
     "ExponentialGates",
     "FixedGates",
     "Gates",
     "MemoryInputs",
+    "MesaInfo",
     "MesaMemory",
+    "MesaState",
     "MultiHeadMemory",
     "MultiHeadState",
+    "NormalisedMemory",
+    "NormalisedState",
     "SigmoidGates",
     "TimeStepGates",
     "additive_memory",
+    "channel_gated_memory",
     "delta_memory",
     "mesa_memory",
+    "mlstm_memory",
 ]
