@@ -16,7 +16,10 @@ FORMS = [("recurrent", 1), ("parallel", 1), *[("chunk", size) for size in (1, 7,
 
 
 class Memory(NamedTuple):
-    """A memory, its loop, and what its states mean: `start` draws one, `to_loop` gives the loop's own."""
+    """A memory, its loop, and what its states mean: `start` draws one, `to_loop` gives the loop's own.
+
+    `to_loop` takes NumPy and JAX arrays.
+    """
 
     function: Callable
     loop: Callable
@@ -81,8 +84,8 @@ def gradients(memory, inputs, state, *, form, chunk_size):
     """Of a loss that reads all outputs and the final state."""
 
     def loss(inputs, state):
-        result = memory.function(**inputs, state=state, form=form, chunk_size=chunk_size)
-        return sum(jnp.sum(jnp.sin(x)) for x in jax.tree.leaves(result))
+        outputs, final = memory.function(**inputs, state=state, form=form, chunk_size=chunk_size)
+        return sum(jnp.sum(jnp.sin(x)) for x in jax.tree.leaves((outputs, memory.to_loop(final))))
 
     return jax.jit(jax.grad(loss, argnums=(0, 1)))(inputs, state)
 
@@ -94,7 +97,7 @@ def check_forms(memory, inputs, tolerance, *, dtype=None, forms=FORMS, state=Tru
     for form, chunk_size in forms:
         given = run(memory, to_jax(inputs, dtype), to_jax(start, dtype), form=form, chunk_size=chunk_size)
         close(given[0], outputs, tolerance)
-        close(memory.to_loop(jax.tree.map(np.asarray, given[1])), final, tolerance)
+        close(memory.to_loop(given[1]), final, tolerance)
 
 
 def check_gradients_agree(memory, inputs, tolerance, *, dtype=None, forms=FORMS[1:]):
@@ -154,7 +157,7 @@ def check_resets(memory, inputs, tolerance):
     for form, chunk_size in FORMS:
         given = run(memory, to_jax(marked), to_jax(start), form=form, chunk_size=chunk_size)
         close(given[0], np.concatenate(pieces), tolerance)
-        close(memory.to_loop(jax.tree.map(np.asarray, given[1])), final, tolerance)
+        close(memory.to_loop(given[1]), final, tolerance)
     wanted = gradients(memory, to_jax(marked), to_jax(start), form="recurrent", chunk_size=1)
     for chunk_size in (4, LENGTH):
         found = gradients(memory, to_jax(marked), to_jax(start), form="chunk", chunk_size=chunk_size)

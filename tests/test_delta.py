@@ -107,15 +107,15 @@ def test_similar_keys_keep_float32_digits():
 def test_solving_is_solving(size, x64):
     lower = np.tril(np.random.default_rng(0).standard_normal((3, size, size)), -1)
     sides = np.random.default_rng(1).standard_normal((3, size, 2))
-    full = np.eye(size) + lower
-    product = jax.jit(invert_unit_lower)(jnp.asarray(lower)) @ full
+    full = jnp.asarray(np.eye(size) + lower)
+    product = jax.jit(lambda lower: invert_unit_lower(lower) @ full)(jnp.asarray(lower))
     np.testing.assert_allclose(product, np.broadcast_to(np.eye(size), full.shape), atol=1e-12)
 
     def ours(lower, sides):
         return solve_unit_lower(lower, sides)
 
     def dense(lower, sides):
-        return jnp.linalg.solve(jnp.eye(size) + lower, sides)
+        return jnp.linalg.solve(jnp.eye(size)[None] + lower, sides)
 
     arguments = jnp.asarray(lower), jnp.asarray(sides)
     checks.close(jax.jit(ours)(*arguments), dense(*arguments), 1e-12)
