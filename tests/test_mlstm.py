@@ -56,17 +56,31 @@ def test_plain_strengths(given_as, x64):
     checks.check_forms(MLSTM, inputs, 1e-10, forms=[("recurrent", 1), ("chunk", 4)], state=False)
 
 
-@pytest.mark.parametrize(("spread", "low"), [(2.0, 0.01), (20.0, 0.5)])
+@pytest.mark.parametrize(("spread", "low"), [(2.0, 0.01), (2.0, 0.9), (20.0, 0.5)])
 def test_float32(spread, low):
-    """With spread 20 the strengths are between 1e-26 and 1e26: float32 cannot add them, their maximum can be held."""
-    checks.check_forms(
-        MLSTM,
-        draw(70, spread=spread, low=low),
-        1e-5,
-        dtype=jnp.float32,
-        forms=[("recurrent", 1), ("chunk", 32)],
-        state=False,
-    )
+    """Up to strengths between 1e-26 and 1e26, which float32 cannot add.
+
+    Both numerator and divisor may be small differences of large sums, and are as exact as these sums are: an
+    error of 1e-5 of the sums of absolute values is an error of 1e-5 for keys and queries without signs.
+    """
+    inputs = {name: np.asarray(x, np.float32).astype(np.float64) for name, x in draw(70, 0, spread, low).items()}
+    wanted = oracle.mlstm(**inputs)[0]
+    signed = inputs | {"strength": np.exp(inputs["log_strength"])}
+    del signed["log_strength"]
+    sizes = {name: x if name == "log_gate" else np.abs(x) for name, x in signed.items()}
+    ones = {"value": np.ones((70, checks.HEADS, 1))}
+    divisor = np.maximum(np.abs(oracle.additive(**signed | ones)[0]), 1)
+    numerator_size, divisor_size = oracle.additive(**sizes)[0], oracle.additive(**sizes | ones)[0]
+    limit = 1e-5 * (numerator_size + np.abs(wanted) * divisor_size) / divisor
+    for form, chunk_size in [("recurrent", 1), ("chunk", 32)]:
+        given = checks.run(MLSTM, checks.to_jax(inputs, jnp.float32), form=form, chunk_size=chunk_size)[0]
+        assert np.all(np.abs(np.asarray(given, np.float64) - wanted) <= limit)
+
+
+def test_float32_without_cancellation():
+    inputs = draw(70, spread=20.0, low=0.5)
+    inputs |= {name: np.abs(inputs[name]) for name in ("query", "key")}
+    checks.check_forms(MLSTM, inputs, 1e-5, dtype=jnp.float32, forms=[("recurrent", 1), ("chunk", 32)], state=False)
 
 
 def test_gradients_agree(x64):
@@ -94,7 +108,7 @@ def test_vmap(x64):
     checks.check_vmap(MLSTM, draw(checks.LENGTH), 1e-12)
 
 
-@settings(derandomize=True, deadline=None, max_examples=8)
+@settings(derandomize=True, deadline=None, max_examples=5)
 @given(length=st.integers(0, 12), chunk_size=st.integers(1, 14), seed=st.integers(0, 3))
 def test_chunk_size_changes_nothing(length, chunk_size, seed):
     inputs = checks.to_jax(draw(length, seed=seed))
