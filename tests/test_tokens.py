@@ -1,9 +1,12 @@
 """What tasks of discrete sequences share, against numpy."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 
 import innerloop as il
 from innerloop.tasks.tokens import (
@@ -12,7 +15,11 @@ from innerloop.tasks.tokens import (
     accuracy,
     certain_logits,
     cross_entropy,
+    distinct_below,
+    draw_bits,
     example_key,
+    fraction,
+    next_token,
 )
 
 
@@ -77,6 +84,48 @@ def test_a_finite_training_set_and_fresh_held_out_splits():
     assert distinct(Coin(), "train") == 64
 
 
+def test_a_training_set_is_a_function_of_its_seed():
+    def first_bits(seed, draws):
+        keys = jax.random.split(jax.random.key(draws), 64)
+        made = jax.vmap(lambda key: example_key(key, "train", num_examples=2, seed=seed))(keys)
+        return {int(bits) for bits in jax.vmap(jax.random.bits)(made)}
+
+    assert len(first_bits(0, 0)) == 2 and first_bits(0, 0) == first_bits(0, 1)
+    assert first_bits(0, 0).isdisjoint(first_bits(1, 0))
+
+
 @pytest.mark.parametrize("num_examples", [None, 100])
 def test_the_battery(num_examples):
     il.testing.check_task(Coin(num_examples=num_examples), prediction=lambda example: certain_logits(example.target, 2))
+
+
+def test_bits_for_several_arrays():
+    a, b, c = draw_bits(jax.random.key(0), (2, 3), (), (0,))
+    assert (a.shape, b.shape, c.shape) == ((2, 3), (), (0,)) and a.dtype == b.dtype == jnp.uint32
+    assert len({*np.ravel(a).tolist(), int(b)}) == 7
+
+
+def test_fractions_reach_both_ends_but_not_one():
+    bits = jnp.array([0, 2**31, 2**32 - 1], jnp.uint32)
+    assert np.asarray(fraction(bits)).tolist() == [0.0, 0.5, 1 - 2**-24]
+
+
+def test_distinct_numbers_are_uniform_over_all_ordered_choices():
+    bits = jax.random.bits(jax.random.key(0), (24_000, 3), jnp.uint32)
+    drawn = np.asarray(jax.jit(jax.vmap(lambda bits: distinct_below(bits, 4)))(bits))
+    outcomes, counts = np.unique(drawn, axis=0, return_counts=True)
+    assert {tuple(row) for row in outcomes.tolist()} == set(itertools.permutations(range(4), 3))
+    assert scipy.stats.chisquare(counts).pvalue > 1e-3
+
+
+def test_distinct_numbers_can_be_a_whole_permutation():
+    bits = jax.random.bits(jax.random.key(1), (50, 9), jnp.uint32)
+    drawn = jax.vmap(lambda bits: distinct_below(bits, 9))(bits)
+    assert np.array_equal(np.sort(drawn, axis=1), np.tile(np.arange(9), (50, 1)))
+
+
+def test_next_tokens_are_all_asked_in_training_only():
+    tokens, asked = jnp.array([5, 6, 7, 8]), jnp.array([True, False, True, False])
+    for split, target in {"train": [6, 7, 8], "test": [IGNORE, 7, IGNORE], "validation": [IGNORE, 7, IGNORE]}.items():
+        example = next_token(tokens, asked, split)
+        assert example.inputs.tolist() == [5, 6, 7] and example.target.tolist() == target

@@ -109,21 +109,21 @@ class FuzzyRecall(AbstractTokenTask):
         padding = self.length + 1 - body - sizes[0]
         starts = padding + jnp.concatenate([body[None], jnp.where(inside, starts, self.length + 1)])
 
-        token = jnp.arange(m, dtype=jnp.int32)
+        token = jnp.arange(m, dtype=jnp.int32)[None]
         outside = self.length + 1
         key_at = jnp.where(token < key_size[:, None], starts[:, None] + token, outside)
         value_at = jnp.where(token < value_size[:, None], (starts + key_size)[:, None] + token, outside)
         at = jnp.concatenate([key_at, value_at])
         tokens = jnp.full(self.length + 1, self.vocabulary - 1, jnp.int32)
         tokens = tokens.at[at].set(jnp.concatenate([keys, values]), mode="drop")
-        asked = jnp.zeros(self.length + 1, bool).at[value_at].set(seen[:, None], mode="drop")
+        asked = jnp.zeros(self.length + 1, bool).at[value_at].set(jnp.broadcast_to(seen[:, None], (n, m)), mode="drop")
         return next_token(tokens, asked, split)
 
 
 def _motifs(bits: UInt32[Array, "n m"], size: Int[Array, "n"], limit: int) -> Int[Array, "n m"]:
     """Motifs of different tokens in `[0, limit)`, with -1 beyond their size."""
     motifs = jax.vmap(lambda bits: distinct_below(bits, limit))(bits)
-    return jnp.where(jnp.arange(bits.shape[1], dtype=jnp.int32) < size[:, None], motifs, -1)
+    return jnp.where(jnp.arange(bits.shape[1], dtype=jnp.int32)[None] < size[:, None], motifs, -1)
 
 
 def _same(keys: Int[Array, "n m"]) -> Bool[Array, "n n"]:
