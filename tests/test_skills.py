@@ -61,6 +61,23 @@ def test_noise_shows_wrong_values_and_asks_for_right_ones():
     assert np.all(np.asarray(always.inputs[1::2] != always.target[::2]))
 
 
+def test_the_last_change_counts():
+    task = il.KeyValueSkills(num_keys=2, num_pairs=12, change=0.3)
+    tokens, target = jax.vmap(task.sample)(jax.random.split(jax.random.key(0), 2000))
+    keys, values = np.asarray(tokens)[:, ::2], np.asarray(tokens)[:, 1::2]
+    assert np.array_equal(values, np.asarray(target)[:, ::2])
+    repeated = changed = 0
+    for row_keys, row_values in zip(keys, values, strict=True):
+        latest = {}
+        for key, value in zip(row_keys, row_values, strict=True):
+            repeated += key in latest
+            changed += latest.get(key, value) != value
+            latest[key] = value
+    assert changed / repeated == pytest.approx(0.3 * 15 / 16, abs=0.01)
+    always = il.KeyValueSkills(num_keys=2, num_pairs=64, change=1.0).sample(jax.random.key(0))
+    assert len(np.unique(np.asarray(always.inputs)[1::2])) > 8
+
+
 def test_the_battery():
     il.testing.check_task(TASK, prediction=lambda example: certain_logits(example.target, 32))
 

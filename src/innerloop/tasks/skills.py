@@ -52,6 +52,8 @@ class KeyValueSkills(AbstractTokenTask):
     - `num_keys`, `num_values`: $K$ and $V$.
     - `num_pairs`: how many pairs one example shows.
     - `noise`: the probability that a shown value is a wrong one; the target is always the right one.
+    - `change`: the probability that a key has a new value when it is shown; the target is the new one. The order of
+        pairs matters then: what was shown last counts.
 
     **Reference:** Pióro et al. (2024), arXiv 2406.08423, which uses natural word maps and a pretrained model; this
     family of maps stands for them where models are trained from nothing.
@@ -63,6 +65,7 @@ class KeyValueSkills(AbstractTokenTask):
     num_values: int = eqx.field(static=True, default=16)
     num_pairs: int = eqx.field(static=True, default=32)
     noise: float | Float[Array, ""] = 0.0
+    change: float | Float[Array, ""] = 0.0
     vocabulary: int = eqx.field(static=True, init=False)
 
     def __post_init__(self):
@@ -71,17 +74,16 @@ class KeyValueSkills(AbstractTokenTask):
     def __check_init__(self):
         for name, least in dict(num_keys=1, num_values=2, num_pairs=1).items():
             require(getattr(self, name) >= least, f"{name} must be at least {least}, not {getattr(self, name)}")
-        require(
-            not isinstance(self.noise, float) or 0 <= self.noise <= 1, f"noise must lie in [0, 1], not {self.noise}"
-        )
+        for name in ("noise", "change"):
+            value = getattr(self, name)
+            require(not isinstance(value, float) or 0 <= value <= 1, f"{name} must lie in [0, 1], not {value}")
 
     def skill(self, key: Key[Array, ""]) -> Int[Array, "keys"]:
         """A random skill: the value token of every key."""
         return self.num_keys + jax.random.randint(key, (self.num_keys,), 0, self.num_values)
 
-    def show(self, key: Key[Array, ""], skill: Int[Array, "keys"], keys: Int[Array, "n"]) -> Int[Array, "t"]:
-        """The context that shows `keys` and their values; with `noise`, some of the values are wrong."""
-        values = skill[keys]
+    def show(self, key: Key[Array, ""], keys: Int[Array, "n"], values: Int[Array, "n"]) -> Int[Array, "t"]:
+        """The tokens that show `keys` and their `values`; with `noise`, some of the values are wrong."""
         if not (isinstance(self.noise, float) and self.noise == 0):
             which, other = jax.random.split(key)
             step = jax.random.randint(other, keys.shape, 1, self.num_values)
@@ -95,11 +97,26 @@ class KeyValueSkills(AbstractTokenTask):
 
     def sample(self, key: Key[Array, ""], split: Split = "train") -> Example:
         """One skill, shown by random pairs; the values are asked for at the keys."""
-        skill_key, pair_key, noise_key = jax.random.split(example_key(key, split), 3)
-        skill = self.skill(skill_key)
+        skill_key, pair_key, noise_key, change_key = jax.random.split(example_key(key, split), 4)
         keys = self.random_keys(pair_key, self.num_pairs)
-        asked = jnp.stack([skill[keys], jnp.full_like(keys, IGNORE)], axis=1)
-        return Example(self.show(noise_key, skill, keys), asked.reshape(2 * self.num_pairs))
+        values = self._changing(change_key, self.skill(skill_key), keys)
+        asked = jnp.stack([values, jnp.full_like(values, IGNORE)], axis=1)
+        return Example(self.show(noise_key, keys, values), asked.reshape(2 * self.num_pairs))
+
+    def _changing(self, key: Key[Array, ""], skill: Int[Array, "keys"], keys: Int[Array, "n"]) -> Int[Array, "n"]:
+        """The value of each shown key: that of the skill, or the one it was last changed to."""
+        values = skill[keys]
+        if isinstance(self.change, float) and self.change == 0:
+            return values
+        which, new = jax.random.split(key)
+        count = keys.shape[0]
+        changed = jax.random.uniform(which, (count,)) < self.change
+        drawn = self.num_keys + jax.random.randint(new, (count,), 0, self.num_values)
+        # The last place, up to its own, at which each key was changed; -1 where it was not.
+        place = jnp.arange(count)
+        counts = (keys[None] == keys[:, None]) & changed[None] & (place[None] <= place[:, None])
+        last = jnp.max(jnp.where(counts, place[None], -1), axis=1)
+        return jnp.where(last >= 0, drawn[last], values)
 
     def contexts(
         self, key: Key[Array, ""], kind: str = "complementary", *, num_pairs: int | None = None
@@ -132,14 +149,14 @@ class KeyValueSkills(AbstractTokenTask):
         nothing = jnp.zeros((self.num_keys,), bool)
         return SkillContexts(
             skill,
-            self.show(first_key, skill, first),
-            self.show(second_key, skill, second),
+            self.show(first_key, first, skill[first]),
+            self.show(second_key, second, skill[second]),
             nothing.at[first].set(True),
             nothing.at[second].set(True),
         )
 
     def bayes_losses(self) -> np.ndarray:
-        r"""The least possible expected cross-entropy at each pair, without noise.
+        r"""The least possible expected cross-entropy at each pair, without noise and change.
 
         $$\ell_i = \left(1 - \tfrac1K\right)^i \ln V, \quad i = 0, \dots, n - 1$$
 

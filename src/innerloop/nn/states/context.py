@@ -2,12 +2,11 @@
 
 from typing import Any, NamedTuple
 
-import jax
 from jaxtyping import Array, Float, Int, PyTree
 
 from ...core.errors import require
 from ..sequence import Form
-from .transition import fade, join_transitions, layer_transition, memory_of, with_memory
+from .transition import emptied, fade, join_transitions, layer_transition, memory_of, weighted_sum, with_memory
 
 
 class EncodedContext(NamedTuple):
@@ -23,9 +22,13 @@ class EncodedContext(NamedTuple):
 
 
 def encode_context(
-    model: Any, inputs: Int[Array, "t"] | Float[Array, "t d"], *, form: Form = "chunk"
+    model: Any,
+    inputs: Int[Array, "t"] | Float[Array, "t d"],
+    *,
+    after: tuple[PyTree, ...] | None = None,
+    form: Form = "chunk",
 ) -> EncodedContext:
-    """Read a sequence from the beginning and keep its state, with the transition of every layer.
+    """Read a sequence with empty memories and keep its state, with the transition of every layer.
 
     ```python
     >>> import jax, jax.numpy as jnp
@@ -42,16 +45,19 @@ def encode_context(
 
     - `model`: a `LanguageModel`, a `VectorSequenceModel` or a `Stack`: what has `hidden_states`.
     - `inputs`: what the model reads.
+    - `after`: the state that came before: its convolutions remember their last tokens, its memories are emptied.
+        By default nothing came before.
     - `form`: see `AbstractSequenceLayer`.
 
     **Reference:** Pióro et al. (2024), arXiv 2406.08423.
     """
-    hidden, state = model.hidden_states(inputs, form=form)
+    before = None if after is None else tuple(emptied(state) for state in after)
+    hidden, state = model.hidden_states(inputs, before, form=form)
     layers = model.layers if hasattr(model, "layers") else model.stack.layers
     transitions = []
-    for layer, xs in zip(layers, hidden[:-1], strict=True):
+    for number, (layer, xs) in enumerate(zip(layers, hidden[:-1], strict=True)):
         try:
-            transitions.append(layer_transition(layer, xs))
+            transitions.append(layer_transition(layer, xs, None if before is None else before[number]))
         except TypeError:
             transitions.append(None)
     return EncodedContext(state, tuple(transitions))
@@ -63,10 +69,10 @@ def compose(first: EncodedContext, second: EncodedContext) -> EncodedContext:
     $$(\bar A_a, S_a) \circ (\bar A_b, S_b) = (\bar A_b \bar A_a, \; \bar A_b S_a + S_b)$$
 
     This is associative, so that many contexts can be joined by `jax.lax.associative_scan(jax.vmap(compose), ...)`.
-    It is **exact** for memories and for the first layer of a model, convolutions apart: they see zeros, not the
-    end of `first`, at the first tokens of `second`. In deeper layers it is an approximation, as what `second`
-    writes there depends on what its tokens have read in the layers below. Tails of convolutions are those of
-    `second`.
+    It is **exact** for memories, and for the first layer of a model if `second` was encoded `after` the state of
+    `first`, or without convolutions: otherwise they see zeros, not the end of `first`, at the first tokens of
+    `second`. In deeper layers it is an approximation, as what `second` writes there depends on what its tokens have
+    read in the layers below. Tails of convolutions are those of `second`.
 
     **Reference:** Pióro et al. (2024), arXiv 2406.08423 (mixing with decay).
 
@@ -86,5 +92,5 @@ def compose(first: EncodedContext, second: EncodedContext) -> EncodedContext:
 def _compose_layer(number: int, first: PyTree, before: Any, second: PyTree, after: Any) -> tuple[PyTree, Any]:
     if before is None or after is None:
         raise ValueError(f"layer {number} has no linear transition, so that its states cannot be composed")
-    memory = jax.tree.map(lambda faded, new: faded + new, fade(after, memory_of(first)), memory_of(second))
+    memory = weighted_sum([fade(after, memory_of(first)), memory_of(second)], [1.0, 1.0])
     return with_memory(second, memory), join_transitions(before, after)

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, PyTree
 
 from ...core.errors import UnknownNameError, require
 from .context import EncodedContext, compose
-from .transition import join_transitions, memory_of, with_memory, without_tail
+from .transition import join_transitions, memory_of, weighted_sum, with_memory, without_tail
 
 MODES = ("average", "sum", "decay", "interpolate")
 TAILS = ("last", "reset")
@@ -134,12 +134,7 @@ def _weights(weights: Any, mode: str, count: int) -> list[Any]:
 
 def _sum(states: Sequence[PyTree], weights: Sequence[Any]) -> PyTree:
     """The weighted sum of the memories of one layer; everything else is that of the last state."""
-
-    def one(*parts: Array) -> Array:
-        scaled = [jnp.asarray(weight, part.dtype) * part for weight, part in zip(weights, parts, strict=True)]
-        return functools.reduce(jnp.add, scaled)
-
-    return with_memory(states[-1], jax.tree.map(one, *[memory_of(state) for state in states]))
+    return with_memory(states[-1], weighted_sum([memory_of(state) for state in states], weights))
 
 
 def _rescaled(memory: PyTree, sources: Sequence[PyTree]) -> PyTree:

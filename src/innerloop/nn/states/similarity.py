@@ -7,7 +7,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from ...core.errors import UnknownNameError
-from .transition import memory_of
+from ..memory.mlstm import NormalisedState
+from .transition import fade_by, memory_of
 
 METRICS = ("cosine", "euclidean")
 COMBINATIONS = ("mean", "concatenate")
@@ -30,7 +31,13 @@ def memory_vectors(state: PyTree, *, normalise_heads: bool = False) -> list[Floa
             rows = rows / jnp.where(length > 0, length, 1.0)
         return rows.reshape(-1)
 
-    return [jnp.concatenate([flat(part) for part in jax.tree.leaves(memory_of(layer))]) for layer in layers]
+    def parts(memory: PyTree) -> list[Array]:
+        if isinstance(memory, NormalisedState):
+            kept = jnp.exp(memory.maximum - jnp.max(memory.maximum))
+            return jax.tree.leaves(fade_by(kept, (memory.memory, memory.normaliser)))
+        return jax.tree.leaves(memory)
+
+    return [jnp.concatenate([flat(part) for part in parts(memory_of(layer))]) for layer in layers]
 
 
 def similarity(
