@@ -20,6 +20,19 @@ else:
 _PRECISION = jax.lax.Precision.HIGHEST
 
 
+def initial_regulariser(num_heads: int, key_size: int, regulariser: float, lower: float) -> Float[Array, "h k"]:
+    r"""The $\tilde\lambda$ with which $\text{lower} + \operatorname{softplus}(\tilde\lambda)$ is the regulariser.
+
+    **Errors:** `ValueError` for sizes below one, a negative bound, or a regulariser not above it.
+    """
+    require(num_heads >= 1, f"num_heads must be at least 1, not {num_heads}")
+    require(key_size >= 1, f"key_size must be at least 1, not {key_size}")
+    require(lower >= 0, f"the regulariser is positive: its lower bound must be at least 0, not {lower}")
+    require(regulariser > lower, f"the regulariser must be above its lower bound {lower}, not {regulariser}")
+    above = jnp.asarray(regulariser - lower, float)
+    return jnp.full((num_heads, key_size), above + jnp.log(-jnp.expm1(-above)))
+
+
 class AbstractCovariance(eqx.Module):
     r"""One symmetric positive definite matrix $H_t + \Lambda$ per token, which need not be written down."""
 

@@ -10,7 +10,15 @@ from jaxtyping import Array, Bool, Float, Int
 from ...core.errors import require
 from ..sequence import Form, check_form
 from .chunks import decays, join_blocks, memories_before, split_blocks
-from .covariance import AbstractSolver, BlockCovariance, ConjugateGradients, DenseCovariance, read_blocks, solve
+from .covariance import (
+    AbstractSolver,
+    BlockCovariance,
+    ConjugateGradients,
+    DenseCovariance,
+    initial_regulariser,
+    read_blocks,
+    solve,
+)
 from .rule import AbstractMemoryRule, MemoryInputs, check_inputs, check_memory
 
 _PRECISION = jax.lax.Precision.HIGHEST
@@ -207,13 +215,8 @@ class MesaMemory(AbstractMemoryRule):
         solver: AbstractSolver | None = None,
         chunk_size: int = 32,
     ):
-        require(num_heads >= 1, f"num_heads must be at least 1, not {num_heads}")
-        require(key_size >= 1, f"key_size must be at least 1, not {key_size}")
         require(chunk_size >= 1, f"chunk_size must be at least 1, not {chunk_size}")
-        require(lower >= 0, f"the regulariser is positive: its lower bound must be at least 0, not {lower}")
-        require(regulariser > lower, f"the regulariser must be above its lower bound {lower}, not {regulariser}")
-        above = jnp.asarray(regulariser - lower, float)
-        self.raw_regulariser = jnp.full((num_heads, key_size), above + jnp.log(-jnp.expm1(-above)))
+        self.raw_regulariser = initial_regulariser(num_heads, key_size, regulariser, lower)
         self.solver = ConjugateGradients() if solver is None else solver
         self.lower = lower
         self.chunk_size = chunk_size
