@@ -20,7 +20,7 @@ def delta_memory(
     *,
     state: Float[Array, "h k v"] | None = None,
     form: Form = "chunk",
-    chunk_size: int = 64,
+    chunk_size: int = 32,
 ) -> tuple[Float[Array, "t h v"], Float[Array, "h k v"]]:
     r"""Correct what the memory says of each key, in a memory that fades, and read it with queries.
 
@@ -167,7 +167,7 @@ class DeltaMemory(AbstractMemoryRule):
     **Errors:** `ValueError` for a `chunk_size` below one.
     """
 
-    chunk_size: int = eqx.field(static=True, default=64)
+    chunk_size: int = eqx.field(static=True, default=32)
 
     def __check_init__(self):
         require(self.chunk_size >= 1, f"chunk_size must be at least 1, not {self.chunk_size}")
