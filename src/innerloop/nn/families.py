@@ -96,7 +96,7 @@ def gated_linear_attention_layer(
 
 
 def delta_net_layer(
-    width: int, *, num_heads: int, key_size: int, chunk_size: int = 64, key: Key[Array, ""], **settings: Any
+    width: int, *, num_heads: int, key_size: int, chunk_size: int = 32, key: Key[Array, ""], **settings: Any
 ) -> MultiHeadMemory:
     """DeltaNet: each token corrects what the memory says of its key, with a learned strength.
 
@@ -114,7 +114,7 @@ def gated_delta_net_layer(
     *,
     num_heads: int,
     key_size: int,
-    chunk_size: int = 64,
+    chunk_size: int = 32,
     forget_bias: float = 4.0,
     key: Key[Array, ""],
     **settings: Any,
