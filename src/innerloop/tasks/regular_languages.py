@@ -6,7 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Int8, Key
+from jaxtyping import Array, Bool, Float, Int, Int8, Key, UInt32
 
 from ..core.errors import require
 from ..core.rng import named_key
@@ -155,16 +155,10 @@ class RegularLanguages(AbstractTask):
         separator = jnp.zeros(self.length + 1, bool).at[ends].set(True, mode="drop")
         padding = at >= ends[number - 1]
 
-        symbols, next_states = self.symbols[language], self.next_states[language]
-        num_edges = self.num_edges[language].astype(jnp.int32)
-
-        def advance(state, inputs):
-            bits, ends_here = inputs
-            edge = (bits % num_edges[state].astype(jnp.uint32)).astype(jnp.int32)
-            following = jnp.where(ends_here, 0, next_states[state, edge].astype(jnp.int32))
-            return following, (state, symbols[state, edge].astype(jnp.int32))
-
-        _, (states, emitted) = jax.lax.scan(advance, jnp.int32(0), (edge_bits, separator), unroll=8)
+        symbols, next_states, num_edges = (
+            table[language].astype(jnp.int32) for table in (self.symbols, self.next_states, self.num_edges)
+        )
+        states, emitted = _walk(symbols, next_states, num_edges, edge_bits, separator)
         tokens = jnp.where(separator, self.num_symbols, emitted)
         tokens = jnp.where(padding, self.num_symbols + 1, tokens)
         target = jnp.where(separator | padding, IGNORE, tokens)[1:]
@@ -197,6 +191,24 @@ def total_variation(logits: Float[Array, "t v"], target: LanguageTarget) -> Floa
     legal = target.legal.astype(logits.dtype)
     uniform = legal / jnp.maximum(jnp.sum(legal, axis=1, keepdims=True), 1)
     return mean_over(counted(target.tokens), 0.5 * jnp.sum(jnp.abs(jax.nn.softmax(logits, axis=1) - uniform), axis=1))
+
+
+@jax.jit
+def _walk(
+    symbols: Int[Array, "s e"],
+    next_states: Int[Array, "s e"],
+    num_edges: Int[Array, "s"],
+    bits: UInt32[Array, "n"],
+    restart: Bool[Array, "n"],
+) -> tuple[Int[Array, "n"], Int[Array, "n"]]:
+    """States before, and symbols of, a walk along random edges that begins anew after each `restart`."""
+
+    def advance(state, step):
+        bits, ends_here = step
+        edge = (bits % num_edges[state].astype(jnp.uint32)).astype(jnp.int32)
+        return jnp.where(ends_here, 0, next_states[state, edge]), (state, symbols[state, edge])
+
+    return jax.lax.scan(advance, jnp.int32(0), (bits, restart), unroll=4)[1]
 
 
 def different_languages(

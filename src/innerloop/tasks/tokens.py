@@ -1,5 +1,6 @@
 """What tasks of discrete sequences share: ignored positions, loss and accuracy of logits, finite training sets."""
 
+import functools
 import math
 
 import equinox as eqx
@@ -95,6 +96,7 @@ def fraction(bits: UInt32[Array, "*n"]) -> Float[Array, "*n"]:
     return (bits >> 8).astype(jnp.float32) * 2.0**-24
 
 
+@functools.partial(jax.jit, static_argnames="limit")
 def distinct_below(bits: UInt32[Array, "n"], limit: int) -> Int[Array, "n"]:
     """Uniform integers in `[0, limit)`, all different: the first `n` steps of a Fisher-Yates shuffle.
 
