@@ -10,6 +10,7 @@ import pytest
 import memory_checks as checks
 from innerloop.core.errors import UnknownNameError
 from innerloop.nn.memory.covariance import ConjugateGradients, DirectSolve
+from innerloop.nn.memory.delta import DeltaMemory
 from innerloop.nn.memory.mesa import MesaMemory, MesaState, limit_forget_gate, mesa_memory
 from innerloop.nn.memory.rule import MemoryInputs
 from oracles import memory as additive_oracle
@@ -221,6 +222,31 @@ def test_info_is_of_each_token(x64):
     few = report(ConjugateGradients(max_steps=1, tolerance=1e-12), "chunk")
     assert not np.any(few.converged[K:])
     np.testing.assert_array_equal(few.iterations[K:], 1)
+
+
+def test_negative_gates(x64):
+    """As in the loop, in all forms, with resets among them and a regulariser above all they can take away."""
+    inputs = checks.draw(T)
+    inputs["log_gate"][6] = -np.inf
+    inputs["negative"] = np.random.default_rng(4).uniform(size=(T, H)) < 0.5
+    start = TIGHTLY.start(np.random.default_rng(1))
+    wanted = oracle.mesa(**inputs, regulariser=50.0, state=start)
+    rule = MesaMemory(H, K, regulariser=50.0, lower=49.0, solver=TIGHT, chunk_size=4)
+
+    def loss(values, state, form):
+        result = rule(MemoryInputs(**{**given, **values}), state, form=form)
+        return sum(jnp.sum(jnp.sin(x)) for x in jax.tree.leaves(result)), result
+
+    given = {name: jnp.asarray(x) for name, x in inputs.items()}
+    values = {name: x for name, x in given.items() if name != "negative"}
+    gradients = {}
+    for form in ("recurrent", "chunk", "parallel"):
+        step = jax.jit(jax.grad(functools.partial(loss, form=form), argnums=(0, 1), has_aux=True))
+        gradients[form], result = step(values, checks.to_jax(start))
+        checks.close(result, (wanted[0], MesaState(*wanted[1])), 1e-10)
+        checks.close(gradients[form], gradients["recurrent"], 1e-10)
+    with pytest.raises(ValueError, match="no gates below zero"):
+        DeltaMemory()(MemoryInputs(**given))
 
 
 def test_condition_numbers(x64):

@@ -3,7 +3,7 @@
 import numpy as np
 
 
-def mesa(query, key, value, log_gate=None, strength=None, regulariser=1.0, state=None):
+def mesa(query, key, value, log_gate=None, strength=None, regulariser=1.0, negative=None, state=None):
     """G = gamma G + beta k v^T, H = gamma H + beta k k^T, o^T = q^T (H + Lambda)^-1 G; the state is `(G, H)`."""
     length, heads, size = key.shape
     regulariser = np.broadcast_to(regulariser, (heads, size))
@@ -13,6 +13,7 @@ def mesa(query, key, value, log_gate=None, strength=None, regulariser=1.0, state
     for t in range(length):
         for h in range(heads):
             gate = 1.0 if log_gate is None else np.exp(log_gate[t, h])
+            gate = gate if negative is None or not negative[t, h] else -gate
             beta = 1.0 if strength is None else strength[t, h]
             key_value[h] = gate * key_value[h] + beta * np.outer(key[t, h], value[t, h])
             key_key[h] = gate * key_key[h] + beta * np.outer(key[t, h], key[t, h])

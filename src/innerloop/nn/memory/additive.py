@@ -114,6 +114,7 @@ class AdditiveMemory(AbstractMemoryRule):
         self, inputs: MemoryInputs, state: Float[Array, "h k v"] | None = None, *, form: Form = "chunk"
     ) -> tuple[Float[Array, "t h v"], Float[Array, "h k v"]]:
         """Write and read; see `AbstractMemoryRule`."""
+        check_inputs("AdditiveMemory", inputs)
         query, key, value, log_gate, strength = inputs[:5]
         return additive_memory(
             query, key, value, log_gate, strength, state=state, form=form, chunk_size=self.chunk_size

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Array, Bool, Float, Shaped
 
 
 class Decays(NamedTuple):
@@ -60,6 +60,19 @@ def decays(log_gate: Float[Array, "*n c"]) -> Decays:
     within = jnp.where(visible, jnp.exp(jnp.where(visible, sums, zero)), zero)
     from_start = jnp.where(segment == 0, jnp.exp(jnp.cumsum(gate, axis=-1)), zero)
     return Decays(within, from_start, within[..., -1, :], from_start[..., -1] if size else one)
+
+
+def with_signs(fade: Decays, negative: Bool[Array, "*n c"]) -> Decays:
+    """The same decays by gates some of which are negative: each decay has the sign of the product of its gates."""
+    one = jnp.ones((), fade.whole.dtype)
+    sign = jnp.where(jnp.cumsum(negative, axis=-1, dtype=jnp.int32) % 2 == 1, -one, one)
+    last = sign[..., -1]
+    return Decays(
+        fade.within * sign[..., :, None] * sign[..., None, :],
+        fade.from_start * sign,
+        fade.to_end * last[..., None] * sign,
+        fade.whole * last,
+    )
 
 
 def memories_before(

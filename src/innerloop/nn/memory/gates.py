@@ -7,7 +7,7 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Bool, Float, Key
 
 from ...core.errors import require
 from ..initialise import truncated_normal
@@ -20,6 +20,7 @@ class Gates(NamedTuple):
     log_gate: Float[Array, "t h"] | Float[Array, "t h k"] | None = None
     strength: Float[Array, "t h"] | None = None
     log_strength: Float[Array, "t h"] | None = None
+    negative: Bool[Array, "t h"] | None = None
 
 
 class AbstractGates(eqx.Module):

@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ...core.errors import require
 from ..sequence import Form, check_form
-from .chunks import decays, join_blocks, memories_before, split_blocks
+from .chunks import decays, join_blocks, memories_before, split_blocks, with_signs
 from .covariance import (
     AbstractSolver,
     BlockCovariance,
@@ -52,6 +52,7 @@ def mesa_memory(
     strength: Float[Array, "t h"] | None = None,
     regulariser: Float[Array, "h k"] | None = None,
     *,
+    negative: Bool[Array, "t h"] | None = None,
     state: MesaState | None = None,
     form: Form = "chunk",
     chunk_size: int = 32,
@@ -71,6 +72,8 @@ def mesa_memory(
     **Arguments:** see `MemoryInputs` and `AbstractMemoryRule`, and
 
     - `regulariser`: the diagonal of $\Lambda$, positive, per head and key channel; one by default.
+    - `negative`: where gates are negative. $H$ may then have eigenvalues below zero, and the regulariser must be
+        larger than these: 50, bounded below by 49, in the paper.
     - `chunk_size`: how many tokens make a block of the chunk form.
     - `solver`: `ConjugateGradients()` by default.
 
@@ -82,7 +85,8 @@ def mesa_memory(
     """
     check_form(form)
     require(chunk_size >= 1, f"chunk_size must be at least 1, not {chunk_size}")
-    check_inputs("mesa_memory", MemoryInputs(query, key, value, log_gate, strength))
+    inputs = MemoryInputs(query, key, value, log_gate, strength, negative=negative)
+    check_inputs("mesa_memory", inputs, negative_gates=True)
     length, heads, key_size = query.shape
     value_size, dtype = value.shape[-1], value.dtype
     memory = state
@@ -102,11 +106,13 @@ def mesa_memory(
         info = MesaInfo(nothing.astype(jnp.int32), nothing, nothing.astype(bool))
         return jnp.zeros((0, heads, value_size), dtype), memory, info
     if form == "recurrent":
-        return _recurrent((query, key, value, log_gate, strength), regulariser, memory, solver)
+        return _recurrent(inputs, regulariser, memory, solver)
 
     size = min(chunk_size, length) if form == "chunk" else length
     q, k, v = (split_blocks(part, size) for part in (query, key, value))
     fade = decays(split_blocks(jnp.zeros((length, heads), dtype) if log_gate is None else log_gate, size))
+    if negative is not None:
+        fade = with_signs(fade, split_blocks(negative, size))
     weight, to_end = fade.within, fade.to_end
     if strength is not None:
         strengths = split_blocks(strength, size)
@@ -133,10 +139,11 @@ def _recurrent(tokens, regulariser, memory, solver):
     diagonal = regulariser[:, :, None] * jnp.eye(regulariser.shape[-1], dtype=regulariser.dtype)[None]
 
     def advance(memory, token):
-        query, key, value, log_gate, strength = token
+        query, key, value, log_gate, strength, _, negative = token
         written = key if strength is None else strength[:, None] * key
-        if log_gate is not None:
-            memory = jax.tree.map(lambda m: jnp.exp(log_gate)[:, None, None] * m, memory)
+        gate = jnp.ones_like(regulariser[:, 0]) if log_gate is None else jnp.exp(log_gate)
+        gate = gate if negative is None else jnp.where(negative, -gate, gate)
+        memory = jax.tree.map(lambda m: gate[:, None, None] * m, memory)
         key_value = memory.key_value + written[:, :, None] * value[:, None, :]
         key_key = memory.key_key + written[:, :, None] * key[:, None, :]
         solution, info = solve(DenseCovariance(key_key + diagonal), query, solver)
@@ -245,11 +252,11 @@ class MesaMemory(AbstractMemoryRule):
         self, inputs: MemoryInputs, state: MesaState | None = None, *, form: Form = "chunk"
     ) -> tuple[Float[Array, "t h v"], MesaState, MesaInfo]:
         """Write and read, and say how the solver fared at each token."""
-        check_inputs("MesaMemory", inputs)
-        query, key, value, log_gate, strength = inputs[:5]
+        check_inputs("MesaMemory", inputs, negative_gates=True)
+        query, key, value, log_gate, strength, _, negative = inputs
         return mesa_memory(
             query, key, value, log_gate, strength, self.regulariser.astype(value.dtype),
-            state=state, form=form, chunk_size=self.chunk_size, solver=self.solver,
+            negative=negative, state=state, form=form, chunk_size=self.chunk_size, solver=self.solver,
         )  # fmt: skip
 
     def condition_numbers(self, state: MesaState) -> Float[Array, "h"]:

@@ -160,4 +160,5 @@ class NormalisedMemory(AbstractMemoryRule):
         self, inputs: MemoryInputs, state: NormalisedState | None = None, *, form: Form = "chunk"
     ) -> tuple[Float[Array, "t h v"], NormalisedState]:
         """Write and read; see `AbstractMemoryRule`."""
-        return mlstm_memory(*inputs, state=state, form=form, chunk_size=self.chunk_size)
+        check_inputs("NormalisedMemory", inputs, log_strengths=True)
+        return mlstm_memory(*inputs[:6], state=state, form=form, chunk_size=self.chunk_size)

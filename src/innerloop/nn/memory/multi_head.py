@@ -193,7 +193,7 @@ class MultiHeadMemory(AbstractSequenceLayer):
                 places = jax.lax.expand_dims(resets, range(1, log_gate.ndim))
                 log_gate = jnp.where(places, jnp.asarray(-jnp.inf, log_gate.dtype), log_gate)
         query = jnp.asarray(self.query_scale, query.dtype) * query
-        return MemoryInputs(query, key, value, log_gate, gates.strength, gates.log_strength), tail
+        return MemoryInputs(query, key, value, log_gate, *gates[1:]), tail
 
 
 def unit(xs: Float[Array, "*t k"]) -> Float[Array, "*t k"]:

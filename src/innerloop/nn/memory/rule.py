@@ -23,6 +23,7 @@ class MemoryInputs(NamedTuple):
         inside a sequence. `None` keeps everything.
     - `strength`: how strongly a token is written, `[t h]`; `None` is one. 0 writes nothing.
     - `log_strength`: the logarithm of the strength instead, for rules with exponential gates (mLSTM).
+    - `negative`: where the gate is the negative of what its logarithm says, `[t h]`, for rules that allow it (mesa).
     """
 
     query: Float[Array, "t h k"]
@@ -31,6 +32,7 @@ class MemoryInputs(NamedTuple):
     log_gate: Float[Array, "t h"] | Float[Array, "t h k"] | None = None
     strength: Float[Array, "t h"] | None = None
     log_strength: Float[Array, "t h"] | None = None
+    negative: Bool[Array, "t h"] | None = None
 
 
 class AbstractMemoryRule(eqx.Module):
@@ -54,9 +56,16 @@ class AbstractMemoryRule(eqx.Module):
         """
 
 
-def check_inputs(name: str, inputs: MemoryInputs, *, channel_gates: bool = False, log_strengths: bool = False) -> None:
+def check_inputs(
+    name: str,
+    inputs: MemoryInputs,
+    *,
+    channel_gates: bool = False,
+    log_strengths: bool = False,
+    negative_gates: bool = False,
+) -> None:
     """Refuse arrays that do not fit together, naming the axis, and gates out of range as far as they are known."""
-    query, key, value, log_gate, strength, log_strength = inputs
+    query, key, value, log_gate, strength, log_strength, negative = inputs
     require(query.ndim == 3, f"{name} takes queries [t h k], not of shape {query.shape}; batching is jax.vmap")
     require(
         key.shape == query.shape,
@@ -83,6 +92,9 @@ def check_inputs(name: str, inputs: MemoryInputs, *, channel_gates: bool = False
         require(
             log_strength.shape == per_head, f"{name}: log_strength has axes 't h' {log_strength.shape}, not {per_head}"
         )
+    if negative is not None:
+        require(negative_gates, f"{name} has no gates below zero")
+        require(negative.shape == per_head, f"{name}: negative has axes 't h' {negative.shape}, not {per_head}")
 
 
 def check_range(what: str, values: Array, *, low: float = -math.inf, high: float = math.inf) -> None:
