@@ -21,7 +21,7 @@ class Parity(AbstractTokenTask):
     >>> import jax, innerloop as il
     >>> inputs, target = il.tasks.Parity(length=6).sample(jax.random.key(0))
     >>> inputs.tolist(), target.tolist()
-    ([1, 1, 1, 1, 1, 0], [1, 0, 1, 0, 1, 1])
+    ([0, 1, 0, 0, 0, 0], [0, 1, 1, 1, 1, 1])
 
     ```
 

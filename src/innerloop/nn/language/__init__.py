@@ -2,5 +2,15 @@
 
 from .block import Block, Stack, make_blocks
 from .models import LanguageModel, OutputsOnly, VectorSequenceModel
+from .reconstruction import AutoEncoder, Reconstruction
 
-__all__ = ["Block", "LanguageModel", "OutputsOnly", "Stack", "VectorSequenceModel", "make_blocks"]
+__all__ = [
+    "AutoEncoder",
+    "Block",
+    "LanguageModel",
+    "OutputsOnly",
+    "Reconstruction",
+    "Stack",
+    "VectorSequenceModel",
+    "make_blocks",
+]
