@@ -95,9 +95,8 @@ class InContextRecall(AbstractTokenTask):
         keys, values = below(key_bits, num_keys), num_keys + below(value_bits, self.num_symbols - num_keys)
         pairs, noisy = jnp.stack([keys, values[keys]], axis=1), jnp.zeros(n, bool)
         if self.noise_symbols:
-            noisy = (fraction(noise_bits[:n]) < jnp.asarray(self.noise, jnp.float32)) & (
-                index != below(noise_bits[-1], n)
-            )
+            noisy = fraction(noise_bits[:n]) < jnp.asarray(self.noise, jnp.float32)
+            noisy = noisy & (index != below(noise_bits[-1], n))
             noise = self.num_symbols + below(noise_bits[n : 3 * n].reshape(n, 2), self.noise_symbols)
             pairs = jnp.where(noisy[:, None], noise, pairs)
         first = jnp.full(num_keys, n, jnp.int32).at[keys].min(jnp.where(noisy, n, index))
@@ -180,9 +179,8 @@ class MultiQueryRecall(AbstractTokenTask):
         values = half + distinct_below(value_bits, self.vocabulary - half)
         # Drawing by weight without replacement is taking the largest of log-weights plus Gumbel noise.
         noise = -jnp.log(-jnp.log(fraction(gap_bits) + 2.0**-26))
-        log_weight = (jnp.asarray(self.gap_power, jnp.float32) - 1.0) * jnp.log(
-            jnp.arange(1, places + 1, dtype=jnp.float32)
-        )
+        power = jnp.asarray(self.gap_power, jnp.float32) - 1.0
+        log_weight = power * jnp.log(jnp.arange(1, places + 1, dtype=jnp.float32))
         query = 2 * jax.lax.top_k(log_weight + noise, n)[1]
         filler = below(filler_bits, self.vocabulary) if self.random_filler else jnp.zeros(2 * places, jnp.int32)
         pairs = jnp.stack([keys, values], axis=1).reshape(-1)
