@@ -9,7 +9,7 @@ import pytest
 
 import memory_checks as checks
 from innerloop.core.errors import UnknownNameError
-from innerloop.nn.memory.covariance import ConjugateGradients, DirectSolve
+from innerloop.nn.memory.covariance import BlockCovariance, ConjugateGradients, DirectSolve
 from innerloop.nn.memory.delta import DeltaMemory
 from innerloop.nn.memory.mesa import MesaMemory, MesaState, limit_forget_gate, mesa_memory
 from innerloop.nn.memory.rule import MemoryInputs
@@ -81,6 +81,19 @@ def test_resets(x64):
 
 def test_vmap(x64):
     checks.check_vmap(TIGHTLY, checks.draw(T), 1e-10)
+
+
+def test_the_covariance_of_blocks_is_one_matrix_per_token(x64):
+    random = np.random.default_rng(5)
+    blocks, size = 3, 4
+    memory = np.einsum("nhik,nhil->nhkl", *2 * [random.standard_normal((blocks, H, K, K))])
+    parts = (random.standard_normal((blocks, H, size, K)), np.tril(random.uniform(size=(blocks, H, size, size))))
+    parts = (*parts, random.uniform(size=(blocks, H, size)), memory, REGULARISER)
+    covariance = BlockCovariance(*(jnp.asarray(part) for part in parts))
+    vectors = jnp.asarray(random.standard_normal((blocks, H, size, K)))
+    dense = covariance.matrices()
+    np.testing.assert_allclose(covariance(vectors), jnp.einsum("nhck,nhckl->nhcl", vectors, dense), atol=1e-12)
+    np.testing.assert_allclose(covariance.diagonal(), jnp.diagonal(dense, axis1=-2, axis2=-1), atol=1e-12)
 
 
 def arrays(length, **options):
