@@ -1,3 +1,5 @@
 """Solvers that layers and rules run inside themselves."""
 
-__all__: list[str] = []
+from .conjugate_gradients import SolveInfo, conjugate_gradients
+
+__all__ = ["SolveInfo", "conjugate_gradients"]
