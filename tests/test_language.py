@@ -103,3 +103,5 @@ def test_refusals(model):
         il.LanguageModel(9, 7, 1, make_layer, key=jax.random.key(0))
     with pytest.raises(ValueError, match="state of structure"):
         model(TOKENS, (None, None))
+    with pytest.raises(ValueError, match="0 to 8, but 9 at t=3"):
+        model(TOKENS.at[3].set(9))

@@ -1,6 +1,5 @@
 """Blocks: a sequence layer and a perceptron, each added to the tokens it reads; stacks of blocks."""
 
-import equinox as eqx
 import jax
 from jaxtyping import Array, Bool, Float, PyTree
 

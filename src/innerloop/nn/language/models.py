@@ -6,6 +6,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from ...core.errors import require
@@ -83,7 +84,7 @@ class LanguageModel(eqx.Module):
     def step(self, state: PyTree, token: Int[Array, ""]) -> tuple[PyTree, Float[Array, "v"]]:
         """One token: the state after it, and the logits of the next."""
         state, x = self.stack.step(state, self.embedding[token])
-        return state, self._logits(x[None])[0]
+        return state, self.logits(x[None])[0]
 
     def __call__(
         self,
@@ -95,7 +96,7 @@ class LanguageModel(eqx.Module):
     ) -> tuple[Float[Array, "t v"], PyTree]:
         """The logits of the token after each, and the state after the last."""
         xs, state = self.stack(self._embedded(tokens), state, form=form, resets=resets)
-        return self._logits(xs), state
+        return self.logits(xs), state
 
     def hidden_states(
         self,
@@ -110,9 +111,15 @@ class LanguageModel(eqx.Module):
 
     def _embedded(self, tokens: Int[Array, "t"]) -> Float[Array, "t d"]:
         require(tokens.ndim == 1, f"a language model takes tokens [t], not of shape {tokens.shape}; use jax.vmap")
+        if not isinstance(tokens, jax.core.Tracer):  # an index out of range would silently be another token
+            given = np.asarray(tokens)
+            bad = np.flatnonzero((given < 0) | (given >= self.vocabulary_size))
+            if len(bad):
+                raise ValueError(f"tokens are 0 to {self.vocabulary_size - 1}, but {given[bad[0]]} at t={bad[0]}")
         return self.embedding[tokens]
 
-    def _logits(self, xs: Float[Array, "t d"]) -> Float[Array, "t v"]:
+    def logits(self, xs: Float[Array, "t d"]) -> Float[Array, "t v"]:
+        """The logits that the tokens after the last block stand for."""
         logits = self.norm(xs) @ self.embedding.T
         return logits if self.logit_cap is None else self.logit_cap * jnp.tanh(logits / self.logit_cap)
 
