@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from innerloop.nn import LinearSelfAttention, Projections, SoftmaxSelfAttention
-from innerloop.nn.sequence import FORMS
 from innerloop.nn.attention.softmax_attention import masked_softmax
+from innerloop.nn.sequence import FORMS
 from innerloop.testing import check_sequence_layer
 from oracles import attention as oracle
 

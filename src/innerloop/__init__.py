@@ -2,6 +2,7 @@
 
 A JAX/Equinox library in which each method that runs a learning process inside a network is a reusable component.
 
+- `solve`: solvers that layers run inside themselves.
 - `nn`: sequence layers (recurrent, chunk and parallel form, state in and out), stacks, exact constructions.
 - `tasks`: data as a function of a key.
 - `learn`: learning rules, alternatives to `jax.grad` whose updates Optax eats.
@@ -17,11 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-_PARTS = ("nn", "tasks", "learn", "train", "testing")
+_PARTS = ("solve", "nn", "tasks", "learn", "train", "testing")
 
 if TYPE_CHECKING:
     from . import learn as learn
     from . import nn as nn
+    from . import solve as solve
     from . import tasks as tasks
     from . import testing as testing
     from . import train as train
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from .core.rng import named_key as named_key
     from .learn import *
     from .nn import *
+    from .solve import *
     from .tasks import *
     from .train import *
 

@@ -14,6 +14,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, PyTree
 
 from ..core.errors import UnknownNameError, require
@@ -123,7 +124,7 @@ def check_width(layer: AbstractSequenceLayer, xs: Array, *, axes: str = "t d") -
         xs.shape[-1] == layer.width,
         f"{name} reads tokens of width {layer.width}, but axis 'd' of the input has size {xs.shape[-1]}",
     )
-    if not isinstance(xs, jax.core.Tracer):  # under jit nothing is known yet: `Checked` looks at run time
+    if not isinstance(xs, Tracer):  # under jit nothing is known yet: `Checked` looks at run time
         bad = np.argwhere(~np.isfinite(np.asarray(xs, np.float64)))
         if len(bad):
             place = ", ".join(f"{axis}={index}" for axis, index in zip(axes.split(), bad[0], strict=True))

@@ -7,6 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from ...core.errors import require
@@ -111,7 +112,7 @@ class LanguageModel(eqx.Module):
 
     def _embedded(self, tokens: Int[Array, "t"]) -> Float[Array, "t d"]:
         require(tokens.ndim == 1, f"a language model takes tokens [t], not of shape {tokens.shape}; use jax.vmap")
-        if not isinstance(tokens, jax.core.Tracer):  # an index out of range would silently be another token
+        if not isinstance(tokens, Tracer):  # an index out of range would silently be another token
             given = np.asarray(tokens)
             bad = np.flatnonzero((given < 0) | (given >= self.vocabulary_size))
             if len(bad):

@@ -13,7 +13,8 @@ from .gates import (
     SigmoidGates,
     TimeStepGates,
 )
-from .mesa import MesaInfo, MesaMemory, MesaState, mesa_memory
+from .least_squares import LeastSquaresMemory, least_squares_memory, recursive_least_squares
+from .mesa import MesaInfo, MesaMemory, MesaState, limit_forget_gate, mesa_memory
 from .mlstm import NormalisedMemory, NormalisedState, mlstm_memory
 from .multi_head import MultiHeadMemory, MultiHeadState
 from .rule import AbstractMemoryRule, MemoryInputs
@@ -30,6 +31,7 @@ __all__ = [
     "ExponentialGates",
     "FixedGates",
     "Gates",
+    "LeastSquaresMemory",
     "MemoryInputs",
     "MesaInfo",
     "MesaMemory",
@@ -43,6 +45,9 @@ __all__ = [
     "additive_memory",
     "channel_gated_memory",
     "delta_memory",
+    "least_squares_memory",
+    "limit_forget_gate",
     "mesa_memory",
     "mlstm_memory",
+    "recursive_least_squares",
 ]

@@ -8,6 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, PyTree
 
 from ...core.errors import require
@@ -99,7 +100,7 @@ def check_inputs(
 
 def check_range(what: str, values: Array, *, low: float = -math.inf, high: float = math.inf) -> None:
     """Refuse values out of a range, and NaN, naming the place of the first; values being traced are not known yet."""
-    if isinstance(values, jax.core.Tracer):
+    if isinstance(values, Tracer):
         return
     given = np.asarray(values)
     bad = np.argwhere(~((given >= low) & (given <= high)))
