@@ -35,7 +35,7 @@ def check_sequence_layer(
     | `gradients_agree` | and the same gradients by every weight, by the input and by the initial state |
     | `state_hand_over` | cutting a sequence and handing the state over changes nothing |
     | `segments` | a sequence packed of several, with resets where they begin, is the same as each on its own |
-    | `step_is_recurrent` | `step`, token by token, is the recurrent form; a state stored and read back goes on to the bit |
+    | `step_is_recurrent` | `step`, token by token, is the recurrent form; a stored state goes on to the bit |
     | `half_precision` | with bfloat16 weights and tokens the state is float32 still, and the forms agree |
     | `vmap_and_jit` | a batch is the same as one by one, compiled the same as not |
     | `state_size` | the state has one size at all times, in float32 (float64 for float64 weights) |
@@ -138,7 +138,9 @@ def check_sequence_layer(
             stored = jax.tree.map(np.asarray, steps(layer.init_state(), xs[:half])[1])
             again, last = steps(jax.tree.map(jnp.asarray, stored), xs[half:])
             pairs = zip(jax.tree.leaves((again, last)), jax.tree.leaves((outputs[half:], final)), strict=True)
-            assert all(np.array_equal(a, b) for a, b in pairs), f"a state stored after {half} tokens goes on differently"
+            assert all(np.array_equal(a, b) for a, b in pairs), (
+                f"a state stored after {half} tokens goes on differently"
+            )
 
     def half_precision() -> None:
         def halved(tree: PyTree) -> PyTree:
