@@ -7,7 +7,6 @@ from jaxtyping import Array, Bool, Float, Key
 from ..core.errors import require
 from .initialise import truncated_normal
 from .precision import at_least_float32
-from .sequence import state_dtype
 
 
 class CausalConvolution(eqx.Module):
@@ -60,7 +59,7 @@ class CausalConvolution(eqx.Module):
 
     def init_state(self) -> Float[Array, "w d"]:
         """The tail before the first token: zeros, one token shorter than the filter."""
-        dtype = state_dtype(self.weight)
+        dtype = at_least_float32(self.weight.dtype)
         return jnp.zeros((self.weight.shape[0] - 1, self.width), dtype)
 
     def __call__(

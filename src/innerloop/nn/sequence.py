@@ -102,11 +102,6 @@ class AbstractMemoryLayer(AbstractSequenceLayer):
         """
 
 
-def state_dtype(weight: Array) -> jnp.dtype:
-    """The dtype of the state of a layer with such weights: a sum over time, hence float32 at least."""
-    return weight.dtype if weight.dtype.itemsize >= 4 else jnp.dtype(jnp.float32)
-
-
 def check_form(form: str) -> None:
     """Refuse an unknown form, with the nearest known one."""
     if form not in FORMS:

@@ -7,7 +7,8 @@ from jaxtyping import Array, Bool, Float, Inexact, Key
 
 from ...core.errors import require
 from ..initialise import truncated_normal
-from ..sequence import AbstractSequenceLayer, Form, check_form, check_resets, check_state, check_width, state_dtype
+from ..precision import at_least_float32
+from ..sequence import AbstractSequenceLayer, Form, check_form, check_resets, check_state, check_width
 from .diagonal import diagonal_recurrence
 
 # Rates at which exp(-exp(rate)) is exactly one and exactly zero, in float32 and in float64. Both are finite, and
@@ -185,7 +186,7 @@ class GatedLinearRNN(AbstractSequenceLayer):
 
     def init_state(self) -> Float[Array, "s"]:
         """All neurons at zero."""
-        return jnp.zeros((self.state_size,), state_dtype(self.input))
+        return jnp.zeros((self.state_size,), at_least_float32(self.input.dtype))
 
     def write(self, xs: Float[Array, "t d"]) -> Inexact[Array, "t n"]:
         """What the tokens add to the neurons: products of linear functions of $[x; 1]$."""
@@ -243,7 +244,7 @@ class GatedLinearRNN(AbstractSequenceLayer):
         return self.read(states).astype(xs.dtype), self.init_state() if state is None else state
 
     def _wide(self, array: Array) -> Array:
-        return array.astype(state_dtype(self.input))
+        return array.astype(at_least_float32(self.input.dtype))
 
     def _neurons(self, state: Float[Array, "*t s"]) -> Inexact[Array, "*t n"]:
         if self.phase is None:

@@ -6,7 +6,8 @@ from jaxtyping import Array, Bool, Float, Key
 
 from ...core.errors import require
 from ..initialise import truncated_normal
-from ..sequence import AbstractSequenceLayer, Form, check_form, check_resets, check_state, check_width, state_dtype
+from ..precision import at_least_float32
+from ..sequence import AbstractSequenceLayer, Form, check_form, check_resets, check_state, check_width
 
 
 class GRU(AbstractSequenceLayer):
@@ -64,7 +65,7 @@ class GRU(AbstractSequenceLayer):
 
     def init_state(self) -> Float[Array, "n"]:
         """All neurons at zero."""
-        return jnp.zeros(self.inner_bias.shape, state_dtype(self.bias))
+        return jnp.zeros(self.inner_bias.shape, at_least_float32(self.bias.dtype))
 
     def step(self, state: Float[Array, "n"], x: Float[Array, "d"]) -> tuple[Float[Array, "n"], Float[Array, "e"]]:
         """One token."""

@@ -7,7 +7,8 @@ from jaxtyping import Array, Bool, Float, Key
 
 from ...core.errors import require
 from ..initialise import truncated_normal
-from ..sequence import AbstractSequenceLayer, Form, check_form, check_resets, check_state, check_width, state_dtype
+from ..precision import at_least_float32
+from ..sequence import AbstractSequenceLayer, Form, check_form, check_resets, check_state, check_width
 from .diagonal import diagonal_recurrence
 
 
@@ -95,7 +96,7 @@ class LRULayer(AbstractSequenceLayer):
 
     def init_state(self) -> Float[Array, "2 n"]:
         """All neurons at zero."""
-        dtype = state_dtype(self.log_gain)
+        dtype = at_least_float32(self.log_gain.dtype)
         return jnp.zeros((2, *self.log_gain.shape), dtype)
 
     def step(self, state: Float[Array, "2 n"], x: Float[Array, "d"]) -> tuple[Float[Array, "2 n"], Float[Array, "d"]]:
@@ -118,7 +119,7 @@ class LRULayer(AbstractSequenceLayer):
         check_resets(self, xs, resets)
         if state is not None:
             check_state(self, state)
-        dtype = state_dtype(self.log_gain)
+        dtype = at_least_float32(self.log_gain.dtype)
         rate, phase, gain = (
             jnp.exp(part.astype(dtype)) for part in (self.log_decay_rate, self.log_phase, self.log_gain)
         )

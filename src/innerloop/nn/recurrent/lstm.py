@@ -8,7 +8,8 @@ from jaxtyping import Array, Bool, Float, Key
 
 from ...core.errors import require
 from ..initialise import truncated_normal
-from ..sequence import AbstractSequenceLayer, Form, check_form, check_resets, check_state, check_width, state_dtype
+from ..precision import at_least_float32
+from ..sequence import AbstractSequenceLayer, Form, check_form, check_resets, check_state, check_width
 
 
 class LSTMState(NamedTuple):
@@ -74,7 +75,7 @@ class LSTM(AbstractSequenceLayer):
 
     def init_state(self) -> LSTMState:
         """All neurons at zero."""
-        zeros = jnp.zeros((self.recurrent.shape[0],), state_dtype(self.bias))
+        zeros = jnp.zeros((self.recurrent.shape[0],), at_least_float32(self.bias.dtype))
         return LSTMState(zeros, zeros)
 
     def step(self, state: LSTMState, x: Float[Array, "d"]) -> tuple[LSTMState, Float[Array, "e"]]:

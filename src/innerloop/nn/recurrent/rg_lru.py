@@ -10,7 +10,8 @@ from jaxtyping import Array, Bool, Float, Key
 from ...core.errors import require
 from ..convolution import CausalConvolution
 from ..initialise import truncated_normal
-from ..sequence import AbstractSequenceLayer, Form, check_form, check_resets, check_state, check_width, state_dtype
+from ..precision import at_least_float32
+from ..sequence import AbstractSequenceLayer, Form, check_form, check_resets, check_state, check_width
 from .diagonal import diagonal_recurrence
 
 
@@ -74,7 +75,7 @@ class RealGatedLRU(AbstractSequenceLayer):
 
     def init_state(self) -> Float[Array, "d"]:
         """All neurons at zero."""
-        return jnp.zeros((self.width,), state_dtype(self.decay))
+        return jnp.zeros((self.width,), at_least_float32(self.decay.dtype))
 
     def step(self, state: Float[Array, "d"], x: Float[Array, "d"]) -> tuple[Float[Array, "d"], Float[Array, "d"]]:
         """One token."""
@@ -96,7 +97,7 @@ class RealGatedLRU(AbstractSequenceLayer):
         check_resets(self, xs, resets)
         if state is not None:
             check_state(self, state)
-        tokens = xs.astype(state_dtype(self.decay))
+        tokens = xs.astype(at_least_float32(self.decay.dtype))
         log_kept = self._log_kept(tokens)
         inputs = _root(-jnp.expm1(2 * log_kept)) * self._gate(tokens, self.input_gate, self.input_bias) * tokens
         states, state = diagonal_recurrence(
@@ -107,7 +108,7 @@ class RealGatedLRU(AbstractSequenceLayer):
     def log_decay(self, xs: Float[Array, "t d"]) -> Float[Array, "d"]:
         """The logarithm of what the tokens together leave of the state before them, per neuron."""
         check_width(self, xs)
-        return jnp.sum(self._log_kept(xs.astype(state_dtype(self.decay))), axis=0)
+        return jnp.sum(self._log_kept(xs.astype(at_least_float32(self.decay.dtype))), axis=0)
 
     def _log_kept(self, tokens):
         gate = self._gate(tokens, self.recurrence_gate, self.recurrence_bias)

@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float, Key
 from ...core.errors import require
 from ..convolution import CausalConvolution
 from ..initialise import truncated_normal
+from ..precision import at_least_float32
 from ..sequence import (
     AbstractSequenceLayer,
     Form,
@@ -18,7 +19,6 @@ from ..sequence import (
     check_state,
     check_width,
     scan_chunks,
-    state_dtype,
 )
 from .diagonal import diagonal_recurrence
 
@@ -119,7 +119,7 @@ class SelectiveSSM(AbstractSequenceLayer):
 
     def init_state(self) -> SelectiveState:
         """No tokens before, all neurons at zero."""
-        neurons = jnp.zeros(self.log_rate.shape, state_dtype(self.log_rate))
+        neurons = jnp.zeros(self.log_rate.shape, at_least_float32(self.log_rate.dtype))
         return SelectiveState(self.convolution.init_state(), neurons)
 
     def step(self, state: SelectiveState, x: Float[Array, "d"]) -> tuple[SelectiveState, Float[Array, "d"]]:
