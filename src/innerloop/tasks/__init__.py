@@ -1,5 +1,6 @@
 """Tasks: data as a function of a key."""
 
+from .attention_teacher import AttentionTeacher
 from .corpora import Document, brown_corpus, king_james_bible
 from .dynamics import LinearSystem, RegressionSequence, constructed_tokens, random_transition
 from .mad import MAD_SWEEP, Compression, FuzzyRecall, Memorisation, SelectiveCopy, mad_sweep, mad_tasks
@@ -16,6 +17,7 @@ __all__ = [
     "MAD_SWEEP",
     "AbstractTask",
     "AbstractTokenTask",
+    "AttentionTeacher",
     "CharacterText",
     "Compression",
     "Document",
