@@ -1,0 +1,446 @@
+"""The claims of the paper, each with the threshold it is held to and the control that must fail."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from ...lab.store import Records
+from ...lab.study import Claim, Control, Measure, at_least, at_most
+from .configuration import DEPTHS, REGIMES
+
+SOURCE = "von Oswald et al. (2023), arXiv 2309.05858"
+DEEPER = ("laptop", "paper")
+BOUND = 0.1  # the normalised error below which a probe has found what it looked for
+
+
+def value(variant: str, name: str) -> Measure:
+    """A recorded number."""
+    return lambda records: records.final(variant, name)
+
+
+def ratio(variant: str, above: str, below: str) -> Measure:
+    """A recorded number in units of another one of the same cells."""
+    return lambda records: records.final(variant, above) / records.final(variant, below)
+
+
+def ratio_across(above: tuple[str, str], below: tuple[str, str]) -> Measure:
+    """A recorded number in units of one of another variant with the same seeds and test sequences."""
+    return lambda records: records.final(*above) / records.final(*below)
+
+
+def deviation(measure: Measure) -> Measure:
+    """How far a ratio is from one, in either direction."""
+    return lambda records: np.abs(measure(records) - 1.0)
+
+
+def largest(*measures: Callable[[Records], np.ndarray]) -> Measure:
+    return lambda records: np.max([measure(records) for measure in measures], axis=0)
+
+
+def smallest(*measures: Callable[[Records], np.ndarray]) -> Measure:
+    return lambda records: np.min([measure(records) for measure in measures], axis=0)
+
+
+# ---- depth -----------------------------------------------------------------------------------------------------
+
+
+def depths(records: Records) -> list[int]:
+    """The depths that this run has trained."""
+    return [depth for depth in DEPTHS if f"linear-{depth}" in records.config.variants]
+
+
+def deepest(measure: Callable[[str], Measure]) -> Measure:
+    """A measure of the deepest stack of linear self-attention."""
+    return lambda records: measure(f"linear-{depths(records)[-1]}")(records)
+
+
+def steepest(name: str) -> Measure:
+    """The largest ratio of a loss to that of the next shallower model: below one if depth always helps."""
+
+    def measure(records: Records) -> np.ndarray:
+        losses = [records.final(f"linear-{depth}", name) for depth in depths(records)]
+        return np.max([after / before for before, after in zip(losses, losses[1:], strict=False)], axis=0)
+
+    return measure
+
+
+def over_depths(choose: Callable[..., np.ndarray], above: str, below: str) -> Measure:
+    def measure(records: Records) -> np.ndarray:
+        found = [ratio(f"linear-{depth}", above, below)(records) for depth in depths(records)]
+        return choose(found, axis=0)
+
+    return measure
+
+
+def shallow_against_deep(records: Records) -> np.ndarray:
+    """One trained layer against the preconditioned comparator of the deepest model."""
+    return ratio_across(("linear-1", "loss"), (f"linear-{depths(records)[-1]}", "preconditioned_loss"))(records)
+
+
+# ---- probes ----------------------------------------------------------------------------------------------------
+
+
+def rank_correlation(name: str) -> Callable[[str], Measure]:
+    """Spearman's correlation of depth with the negative error of a probe at the last position, tokens included."""
+
+    def of_variant(variant: str) -> Measure:
+        def measure(records: Records) -> np.ndarray:
+            errors = records.array(variant, name)[:, :, -1]
+            ranks = np.argsort(np.argsort(-errors, axis=1), axis=1).astype(float)
+            places = np.arange(errors.shape[1]) - (errors.shape[1] - 1) / 2
+            found = (ranks - ranks.mean(axis=1, keepdims=True)) @ places / np.sum(places**2)
+            return np.where(np.isfinite(errors).all(axis=1), np.round(found, 12), np.nan)
+
+        return measure
+
+    return of_variant
+
+
+def last_over_first(name: str) -> Callable[[str], Measure]:
+    """The error of a probe after the last layer over that after the first, at the last position."""
+
+    def of_variant(variant: str) -> Measure:
+        def measure(records: Records) -> np.ndarray:
+            errors = records.array(variant, name)[:, :, -1]
+            return errors[:, -1] / errors[:, 1]
+
+        return measure
+
+    return of_variant
+
+
+def probe_at(variant: str, offsets: tuple[int, ...], name: str = "binding_probes") -> Measure:
+    """The largest error of decoding the observations so many tokens back."""
+    return lambda records: records.array(variant, name)[:, list(offsets)].max(axis=1)
+
+
+def horizon(variant: str, name: str = "binding_probes") -> Measure:
+    """How many observations in a row, from the last one back, are decoded from the last token."""
+
+    def measure(records: Records) -> np.ndarray:
+        errors = records.array(variant, name)
+        found = np.cumprod(errors < BOUND, axis=1).sum(axis=1).astype(float)
+        return np.where(np.isfinite(errors).all(axis=1), found, np.nan)
+
+    return measure
+
+
+# ---- curves ----------------------------------------------------------------------------------------------------
+
+
+def spread(name: str) -> Measure:
+    """By how much a loss per coordinate varies over sizes: largest over smallest, minus one."""
+
+    def measure(records: Records) -> np.ndarray:
+        losses = records.array("predictors", f"{name}_losses")
+        return losses.max(axis=1) / losses.min(axis=1) - 1.0
+
+    return measure
+
+
+def growth(name: str) -> Measure:
+    """A loss per coordinate at the largest size over that at the smallest."""
+
+    def measure(records: Records) -> np.ndarray:
+        losses = records.array("predictors", f"{name}_losses")
+        return losses[:, -1] / losses[:, 0]
+
+    return measure
+
+
+def shot_ratio(name: str, above: int, below: int) -> Measure:
+    """A few-shot loss at one pair over that at another, counted from one."""
+
+    def measure(records: Records) -> np.ndarray:
+        losses = records.array("few-shot", name)
+        return losses[:, above - 1] / losses[:, below - 1]
+
+    return measure
+
+
+def last_shot(name: str) -> Measure:
+    def measure(records: Records) -> np.ndarray:
+        losses = records.array("few-shot", name)
+        return losses[:, -1] / losses[:, 1]
+
+    return measure
+
+
+CLAIMS = (
+    Claim(
+        id="1a",
+        statement="A trained layer of linear self-attention is as good as one step of gradient descent",
+        source=f"{SOURCE} (one layer)",
+        paper="the curves coincide",
+        quantity="|test loss of the trained layer / test loss of one tuned step with the same clip - 1|",
+        measure=deviation(ratio("linear-1", "loss", "gd_loss")),
+        threshold=at_most(0.05),
+        control=Control("the layer before training", deviation(ratio("linear-1", "untrained/loss", "gd_loss"))),
+    ),
+    Claim(
+        id="1b",
+        statement="Half-way between its weights and those of gradient descent the loss is the same",
+        source=f"{SOURCE} (one layer, interpolation)",
+        paper="the curve of the interpolated model coincides",
+        quantity="|test loss with products averaged with their own descent blocks / test loss of the layer - 1|",
+        measure=deviation(ratio("linear-1", "interpolated_with_descent/loss", "loss")),
+        threshold=at_most(0.05),
+        control=Control(
+            "averaged with the compressed products of another seed, whose heads do not correspond",
+            deviation(ratio("linear-1", "interpolated_with_another/loss", "loss")),
+        ),
+    ),
+    Claim(
+        id="2a",
+        statement="The deeper the model, the lower the loss",
+        source=f"{SOURCE} (depth)",
+        paper="the loss falls with every layer, six layers are near the mesa layer",
+        quantity="largest ratio of a test loss to that of the next shallower model",
+        measure=steepest("loss"),
+        threshold=at_most(1.0),
+        control=Control("the same models on observations without a system behind them", steepest("unrelated_loss")),
+        scales=DEEPER,
+    ),
+    Claim(
+        id="2b",
+        statement="k layers are as good as k - 1 steps of preconditioning and one of gradient descent",
+        source=f"{SOURCE} (proposition 2)",
+        paper="the curves lie together",
+        quantity="largest ratio of a test loss to that of the tuned comparator of the same depth",
+        measure=over_depths(np.max, "loss", "preconditioned_loss"),
+        threshold=at_most(1.15),
+        control=Control("one layer against the comparator of the deepest model", shallow_against_deep),
+        scales=DEEPER,
+    ),
+    Claim(
+        id="2c",
+        statement="No depth is as good as least squares",
+        source=f"{SOURCE} (depth)",
+        paper="the loss approaches least squares from above",
+        quantity="smallest ratio of a test loss to that of tuned least squares",
+        measure=over_depths(np.min, "loss", "least_squares_loss"),
+        threshold=at_least(1.0),
+        control=Control(
+            "a layer on the one system it was trained on, which it need not learn in context",
+            ratio("fixed-system", "loss", "least_squares_loss"),
+        ),
+        scales=DEEPER,
+    ),
+    Claim(
+        id="3a",
+        statement="A single mesa layer is as good as least squares",
+        source=f"{SOURCE} (mesa layer)",
+        paper="one mesa layer outperforms linear self-attention of all depths",
+        quantity="|test loss of the mesa layer / test loss of tuned least squares with the same clip - 1|",
+        measure=deviation(ratio("mesa", "loss", "least_squares_loss")),
+        threshold=at_most(0.05),
+        control=Control(
+            "the deepest linear self-attention",
+            deviation(deepest(lambda variant: ratio(variant, "loss", "least_squares_loss"))),
+        ),
+        scales=DEEPER,
+    ),
+    Claim(
+        id="3b",
+        statement="A single mesa layer beats linear self-attention of every depth",
+        source=f"{SOURCE} (mesa layer)",
+        paper="one mesa layer outperforms linear self-attention of all depths",
+        quantity="test loss of the mesa layer / least test loss over depths",
+        measure=lambda records: largest(
+            *(ratio_across(("mesa", "loss"), (f"linear-{depth}", "loss")) for depth in depths(records))
+        )(records),
+        threshold=at_most(1.0),
+        control=Control(
+            "the mesa layer before training",
+            lambda records: largest(
+                *(ratio_across(("mesa", "untrained/loss"), (f"linear-{depth}", "loss")) for depth in depths(records))
+            )(records),
+        ),
+        scales=DEEPER,
+    ),
+    Claim(
+        id="4a",
+        statement="The first layer binds an observation and the one before it together",
+        source=f"{SOURCE} (token binding)",
+        paper="probe error near 0 for the last two observations only",
+        quantity="largest normalised error of probes for the last two observations, both models",
+        measure=largest(*(probe_at(f"{kind}-full", (0, 1)) for kind in ("softmax", "hybrid"))),
+        threshold=at_most(BOUND),
+        control=Control(
+            "the better of both models before training",
+            smallest(*(probe_at(f"{kind}-full", (0, 1), "untrained_binding_probes") for kind in ("softmax", "hybrid"))),
+        ),
+        scales=DEEPER,
+    ),
+    Claim(
+        id="4b",
+        statement="and nothing that is further back",
+        source=f"{SOURCE} (token binding)",
+        paper="probe error near 0 for the last two observations only",
+        quantity="smallest normalised error of probes for the observation four tokens back, both models",
+        measure=smallest(*(probe_at(f"{kind}-full", (4,)) for kind in ("softmax", "hybrid"))),
+        threshold=at_least(0.5),
+        control=Control(
+            "the same probe of the token of that observation itself",
+            smallest(*(probe_at(f"{kind}-full", (4,), "own_probes") for kind in ("softmax", "hybrid"))),
+        ),
+        scales=DEEPER,
+    ),
+    Claim(
+        id="4c",
+        statement="Where systems are observed in part, it binds more observations together",
+        source=f"{SOURCE} (partial observations)",
+        paper="probe error near 0 for the last four observations",
+        quantity="how many observations in a row are decoded with a normalised error below 0.1, fewer of both models",
+        measure=smallest(*(horizon(f"{kind}-partial") for kind in ("softmax", "hybrid"))),
+        threshold=at_least(3.0),
+        control=Control(
+            "the same models before training",
+            largest(*(horizon(f"{kind}-partial", "untrained_binding_probes") for kind in ("softmax", "hybrid"))),
+        ),
+        scales=DEEPER,
+    ),
+    *(
+        claim
+        for number, (name, what) in enumerate(
+            {"target": "next observation", "preconditioning": "preconditioned observation"}.items()
+        )
+        for claim in (
+            Claim(
+                id="5" + "ac"[number],
+                statement=f"Layer by layer, more of the {what} can be decoded",
+                source=f"{SOURCE} (probing)",
+                paper="probe errors fall with depth and with the length of the context",
+                quantity="rank correlation of depth with the negative probe error at the last position",
+                measure=deepest(rank_correlation(f"{name}_probes")),
+                threshold=at_least(1.0),
+                control=Control(
+                    "the model before training, the worst seed counts",
+                    lambda records, name=name: np.full(
+                        len(records.seeds), deepest(rank_correlation(f"untrained_{name}_probes"))(records).min()
+                    ),
+                ),
+                over_seeds="every",
+                scales=DEEPER,
+            ),
+            Claim(
+                id="5" + "bd"[number],
+                statement=f"After the last layer much more of the {what} can be decoded than after the first",
+                source=f"{SOURCE} (probing)",
+                paper="probe errors fall with depth and with the length of the context",
+                quantity="probe error after the last layer / after the first, at the last position",
+                measure=deepest(last_over_first(f"{name}_probes")),
+                threshold=at_most(0.6),
+                control=Control("the model before training", deepest(last_over_first(f"untrained_{name}_probes"))),
+                scales=DEEPER,
+            ),
+        )
+    ),
+    Claim(
+        id="6",
+        statement="A softmax layer and a mesa layer are as good as a deep softmax model, on all three kinds of systems",
+        source=f"{SOURCE} (hybrid models)",
+        paper="two layers of the hybrid outperform seven softmax layers",
+        quantity="largest ratio of the hybrid's test loss to that of the deep softmax model",
+        measure=largest(
+            *(ratio_across((f"hybrid-{regime}", "loss"), (f"softmax-{regime}", "loss")) for regime in REGIMES)
+        ),
+        threshold=at_most(1.02),
+        control=Control(
+            "two softmax layers, fully observed", ratio_across(("softmax-shallow", "loss"), ("softmax-full", "loss"))
+        ),
+        scales=DEEPER,
+    ),
+    Claim(
+        id="7a",
+        statement="Least squares does not depend on the size of the system if the context grows with it",
+        source=f"{SOURCE} (linearisation over sizes)",
+        paper="the linear model's loss stays where it is",
+        quantity="largest over smallest test loss per coordinate of least squares over sizes, minus 1",
+        measure=spread("least_squares"),
+        threshold=at_most(0.25),
+        control=Control("kernel regression", spread("kernel_regression")),
+    ),
+    Claim(
+        id="7b",
+        statement="Softmax kernel regression gets worse with the size of the system",
+        source=f"{SOURCE} (linearisation over sizes)",
+        paper="the gap between softmax and linear attention grows",
+        quantity="test loss per coordinate of kernel regression at the largest size / at the smallest",
+        measure=growth("kernel_regression"),
+        threshold=at_least(1.5),
+        control=Control("least squares", growth("least_squares")),
+    ),
+    Claim(
+        id="8a",
+        statement="A model of sequences does few-shot regression without being trained for it",
+        source=f"{SOURCE} (few-shot learning)",
+        paper="the loss falls with the number of pairs",
+        quantity="few-shot loss at the last pair / at the second",
+        measure=last_shot("losses"),
+        threshold=at_most(0.6),
+        control=Control("pairs with the label of another sequence's input", last_shot("shuffled_losses")),
+        scales=DEEPER,
+    ),
+    Claim(
+        id="8b",
+        statement="A learned separator between pairs helps",
+        source=f"{SOURCE} (prompt tuning)",
+        paper="the early ascent of the loss disappears",
+        quantity="mean few-shot loss with the separator / without",
+        measure=ratio("few-shot", "separator_loss", "loss"),
+        threshold=at_most(0.85),
+        control=Control("a random separator", ratio("few-shot", "untuned_separator_loss", "loss")),
+        scales=DEEPER,
+    ),
+    Claim(
+        id="8c",
+        statement="At first more pairs make it worse, as they do for least squares with spurious pairs",
+        source=f"{SOURCE} (few-shot learning)",
+        paper="an early ascent of the loss, which the spurious pairs (label, next input) explain",
+        quantity="few-shot loss at the second pair / at the first, smaller of the model and least squares",
+        measure=smallest(shot_ratio("losses", 2, 1), shot_ratio("spurious_losses", 2, 1)),
+        threshold=at_least(1.0),
+        control=Control("least squares on true pairs alone", shot_ratio("clean_losses", 2, 1)),
+        scales=DEEPER,
+    ),
+    Claim(
+        id="9",
+        statement="Trained on one and the same system, a layer does not do gradient descent",
+        source=f"{SOURCE}, appendix (fixed system)",
+        paper="no match with gradient descent",
+        quantity="test loss of the trained layer / test loss of one tuned step, on that system",
+        measure=ratio("fixed-system", "loss", "gd_loss"),
+        threshold=at_most(0.7),
+        control=Control("a layer trained on many systems", ratio("linear-1", "loss", "gd_loss")),
+        scales=DEEPER,
+    ),
+    Claim(
+        id="10a",
+        statement="One number per block of the weight products says what a model has learned",
+        source=f"{SOURCE} (compressed algorithm)",
+        paper="0.5% of the parameters explain the loss",
+        quantity="|test loss of the deepest model with block-scalar products / test loss of the model - 1|",
+        measure=deviation(deepest(lambda variant: ratio(variant, "compressed/loss", "loss"))),
+        threshold=at_most(0.2),
+        control=Control(
+            "only the blocks of plain gradient descent",
+            deviation(deepest(lambda variant: ratio(variant, "descent_blocks/loss", "loss"))),
+        ),
+        scales=DEEPER,
+    ),
+    Claim(
+        id="10b",
+        statement="Half-way between a model and its compression the loss is the same",
+        source=f"{SOURCE} (compressed algorithm)",
+        paper="the interpolated model performs as the trained one",
+        quantity="|test loss of the deepest model with averaged products / test loss of the model - 1|",
+        measure=deviation(deepest(lambda variant: ratio(variant, "interpolated/loss", "loss"))),
+        threshold=at_most(0.05),
+        control=Control(
+            "averaged with the compression of another seed, whose heads do not correspond",
+            deviation(deepest(lambda variant: ratio(variant, "interpolated_with_another/loss", "loss"))),
+        ),
+        scales=DEEPER,
+    ),
+)
