@@ -1,6 +1,7 @@
 """The claims of the paper, each with the threshold it is held to and the control that must fail."""
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 
@@ -59,7 +60,7 @@ def steepest(name: str) -> Measure:
 
     def measure(records: Records) -> np.ndarray:
         losses = [records.final(f"linear-{depth}", name) for depth in depths(records)]
-        return np.max([after / before for before, after in zip(losses, losses[1:], strict=False)], axis=0)
+        return np.max([after / before for before, after in pairwise(losses)], axis=0)
 
     return measure
 

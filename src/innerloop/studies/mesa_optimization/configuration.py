@@ -157,10 +157,11 @@ SMOKE = Config(
     variants=("predictors", "linear-1"),
 )
 LAPTOP = Config(
-    mesa=Training(steps=2000),
-    observations=Training(steps=4000, batch_size=32),
-    long=Training(steps=3000, batch_size=16),
-    prompts=Training(learning_rate=1e-2, steps=1000, batch_size=16),
+    linear=Training(steps=3000),
+    mesa=Training(steps=1500),
+    observations=Training(steps=2500, batch_size=32),
+    long=Training(steps=2000, batch_size=16),
+    prompts=Training(learning_rate=1e-2, steps=600, batch_size=16),
     variants=tuple(name for name in VARIANTS if name != "linear-6"),
 )
 PAPER = Config(

@@ -27,7 +27,6 @@ from .training import (
     tuned_preconditioning,
     tuned_ridge,
     tuned_step,
-    validation,
 )
 
 # The blocks that one step of gradient descent needs: compare working copy or observation with the observation before,
@@ -39,9 +38,9 @@ def measure_linear(config: Config, cells: Cells, depth: int) -> None:
     """Train linear self-attention and compare it with gradient descent, preconditioned or not, and least squares."""
     task = system(config)
     untrained, model = _trained(config, cells, system(config, tokens="constructed"), depth)
-    batch = validation(task, config.evaluation_sequences)
-    step, ridge = tuned_step(task, batch), tuned_ridge(task, batch)
-    unclipped = tuned_step(task, batch, clip=False)
+    count = config.evaluation_sequences
+    step, ridge = tuned_step(task, count), tuned_ridge(task, count)
+    unclipped = tuned_step(task, count, clip=False)
     coefficients = tuned_preconditioning(task, depth, step, config.tuning_steps)
     predictors = {
         "gd": lambda observations: clipped(sequence_gd(observations, step)),
@@ -86,8 +85,7 @@ def measure_fixed_system(config: Config, cells: Cells) -> None:
     """One layer trained on a single system: the control in which there is nothing to learn in context."""
     task = system(config, transition="fixed")
     _, model = _trained(config, cells, system(config, transition="fixed", tokens="constructed"), 1)
-    batch = validation(task, config.evaluation_sequences)
-    step, ridge = tuned_step(task, batch), tuned_ridge(task, batch)
+    step, ridge = (tune(task, config.evaluation_sequences) for tune in (tuned_step, tuned_ridge))
 
     @eqx.filter_jit
     @eqx.filter_vmap
@@ -113,8 +111,7 @@ def measure_mesa(config: Config, cells: Cells) -> None:
     )
     constructed = system(config, tokens="constructed")
     model = train(cells, config.mesa, constructed, untrained, curve_sequences=config.curve_sequences)
-    batch = validation(task, config.evaluation_sequences)
-    ridge = tuned_ridge(task, batch)
+    ridge = tuned_ridge(task, config.evaluation_sequences)
 
     @eqx.filter_jit
     @eqx.filter_vmap

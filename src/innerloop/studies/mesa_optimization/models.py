@@ -31,9 +31,7 @@ def normal_projections(
     return Projections(*[deviation * jax.random.normal(one, shape) for one, shape in zip(keys, shapes, strict=True)])
 
 
-def linear_regressor(
-    size: int, depth: int, *, num_heads: int, deviation: float, length: int, key
-) -> SequenceRegressor:
+def linear_regressor(size: int, depth: int, *, num_heads: int, deviation: float, length: int, key) -> SequenceRegressor:
     """Layers of causal linear self-attention on constructed tokens, a sequence of `length` at once."""
     return SequenceRegressor.of_layers(
         tuple(

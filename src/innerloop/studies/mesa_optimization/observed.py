@@ -16,7 +16,7 @@ from ...tasks.dynamics import LinearSystem, RegressionSequence
 from ...train.supervised import sample_batch
 from .configuration import Config, Training
 from .models import observation_model
-from .training import make, mean_losses, system, train, tuned_ridge, validation
+from .training import make, mean_losses, system, train, tuned_ridge
 
 OFFSETS = 8  # how many tokens back the binding of tokens is looked for
 HYBRID = ("softmax", "mesa")
@@ -30,7 +30,7 @@ def measure_observed(config: Config, cells: Cells, kind: str, regime: str) -> No
     untrained = make(cells, lambda key: _model(config, task, layers, config.observations.deviation, key, regime))
     model = train(cells, config.observations, task, untrained, curve_sequences=config.curve_sequences)
     window = -(-task.state_size // task.size)
-    ridge = tuned_ridge(task, validation(task, config.evaluation_sequences), clip=False, window=window)
+    ridge = tuned_ridge(task, config.evaluation_sequences, clip=False, window=window)
 
     @eqx.filter_jit
     @eqx.filter_vmap
@@ -63,7 +63,7 @@ def measure_few_shot(config: Config, cells: Cells) -> None:
     )
     model = train(cells, config.long, task, untrained, curve_sequences=config.curve_sequences)
     pairs = RegressionSequence(size, shots.num_pairs)
-    ridge = tuned_ridge(task, validation(task, 1000), clip=False)
+    ridge = tuned_ridge(task, 1000, clip=False)
     prompts = {}
     for name, settings in {
         "separator": {"separator": True},

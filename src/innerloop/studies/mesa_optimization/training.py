@@ -1,6 +1,7 @@
 """How `mesa-optimization` trains models and tunes what they are compared with."""
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import equinox as eqx
@@ -94,7 +95,8 @@ def train(
 # ---- what they are compared with, tuned on validation sequences of its own ------------------------------------------
 
 
-def validation(task: AbstractTask, count: int) -> Any:
+@cache
+def validation(task: LinearSystem, count: int) -> Any:
     """Sequences on which comparators are tuned: the same for all seeds, apart from those of training and of tests."""
     return eqx.filter_jit(sample_batch)(task, named_key(0, "comparators"), count, split="validation")
 
@@ -104,21 +106,25 @@ def clipped(predictions: Float[Array, "t n"]) -> Float[Array, "t n"]:
     return jnp.clip(predictions, -LIMIT, LIMIT)
 
 
-def tuned_step(task: LinearSystem, batch: Any, *, clip: bool = True) -> Float[Array, ""]:
-    """The step size with which one step of gradient descent has the least loss."""
+@cache
+def tuned_step(task: LinearSystem, count: int, *, clip: bool = True) -> Float[Array, ""]:
+    """The step size with which one step of gradient descent has the least loss on `count` sequences."""
     limit = clipped if clip else lambda predictions: predictions
+    batch = validation(task, count)
 
     def loss(step: Float[Array, ""]) -> Float[Array, ""]:
         return jnp.mean(mean_losses(lambda observations: limit(sequence_gd(observations, step)), task, batch))
 
     best = line_search(loss, jnp.asarray(STEP_SIZES, jnp.float32)).best
-    finer = jnp.asarray(np.geomspace(0.9, 1.1, 41), jnp.float32)
+    finer = jnp.asarray(np.geomspace(0.9, 1.1, len(STEP_SIZES)), jnp.float32)  # as many: compiled once
     return line_search(loss, best * finer).best
 
 
-def tuned_ridge(task: LinearSystem, batch: Any, *, clip: bool = True, window: int = 1) -> Float[Array, ""]:
-    """The ridge with which least squares has the least loss."""
+@cache
+def tuned_ridge(task: LinearSystem, count: int, *, clip: bool = True, window: int = 1) -> Float[Array, ""]:
+    """The ridge with which least squares has the least loss on `count` sequences."""
     limit = clipped if clip else lambda predictions: predictions
+    batch = validation(task, count)
 
     def loss(ridge: Float[Array, ""]) -> Float[Array, ""]:
         def predict(observations: Array) -> Array:
