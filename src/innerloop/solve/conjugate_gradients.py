@@ -28,7 +28,7 @@ def conjugate_gradients(
     right_hand_side: Float[Array, "*n k"],
     *,
     start: Float[Array, "*n k"] | None = None,
-    max_steps: int,
+    max_steps: int | Int[Array, ""],
     tolerance: float | Float[Array, ""] | None = None,
     guard: float | None = None,
 ) -> tuple[Float[Array, "*n k"], SolveInfo]:
@@ -68,7 +68,8 @@ def conjugate_gradients(
 
     **Errors:** `ValueError` for a negative `max_steps` or a tolerance below zero.
     """
-    require(max_steps >= 0, f"max_steps must be at least 0, not {max_steps}")
+    if isinstance(max_steps, int):
+        require(max_steps >= 0, f"max_steps must be at least 0, not {max_steps}")
     if isinstance(tolerance, float | int):
         require(tolerance >= 0, f"tolerance must be at least 0, not {tolerance}")
     dtype = right_hand_side.dtype
