@@ -10,7 +10,6 @@ from ...lab.report.plots import band, curve_table, heat, line_at, pivot
 from ...lab.store import Records
 from ...lab.study import Figure, Table
 from .claims import SUCCESS, neurons, special
-from .configuration import ARCHITECTURES, REGRESSION_ARCHITECTURES
 
 TRAINED = ("laptop", "paper")
 LABELS = {
@@ -110,7 +109,7 @@ def _weights_data(records: Records) -> Table:
 def _draw_weights(canvas: Any, table: Table) -> None:
     panels = canvas.subplots(1, 3, width_ratios=(1, 1, 2.6))
     for axes, name in zip(panels, dict.fromkeys(table["matrix"]), strict=True):
-        rows, columns, matrix = pivot(table, "row", "column", "value", matrix=name)
+        _, columns, matrix = pivot(table, "row", "column", "value", matrix=name)
         paired = name == "products read out"
         heat(axes, matrix, diverging=not paired, values=False, limits=(0.0, 1.0) if paired else (-1.0, 1.0))
         axes.set_title(name)
@@ -119,6 +118,7 @@ def _draw_weights(canvas: Any, table: Table) -> None:
         else:
             axes.set_xticks(columns, [*(f"x{i + 1}" for i in columns[:-1]), "1"])
             axes.set_yticks([])
+    rows = list(dict.fromkeys(table["row"]))
     kept = [table["multiplier"][table["row"].index(row)] for row in rows]
     panels[0].set_yticks(rows, [f"{one:.3f}" for one in kept], fontsize=7.5)
     panels[0].set_ylabel("multiplier of the neuron")
@@ -130,7 +130,7 @@ def _curves_data(variants: Callable[[Records], dict[str, str]], metric: str) -> 
 
 def _imitators(records: Records) -> dict[str, str]:
     size = max(records.config.imitation.sizes)
-    return {f"neurons-{size}": "gated linear RNN", **{name: LABELS[name] for name in ARCHITECTURES}}
+    return {f"neurons-{size}": "gated linear RNN", **{name: LABELS[name] for name in records.config.architectures}}
 
 
 def _gates(records: Records) -> dict[str, str]:
@@ -153,7 +153,7 @@ def _regression_data(records: Records) -> Table:
     names = {special(records): f"gated linear RNN, {regression.special} neurons"}
     if records.run.scale in TRAINED:
         names[f"regression-{regression.generic}"] = f"gated linear RNN, {regression.generic} neurons"
-        names |= {f"regression-{name}": LABELS[name] for name in REGRESSION_ARCHITECTURES}
+        names |= {f"regression-{name}": LABELS[name] for name in records.config.regression_architectures}
     names["regression-shuffled"] = "on shuffled labels"
     table: Columns = curve_table(records, names, "loss", phase="evaluate")
     for seed, loss in zip(records.seeds, records.final(special(records), "gd_loss"), strict=True):

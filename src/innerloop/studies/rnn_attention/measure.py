@@ -52,13 +52,18 @@ def _imitation(config: Config, cells: Cells) -> None:
     name, _, size = cells.variant.partition("-")
     gates = cells.variant in ("no-input-gate", "no-output-gate")
     if gates or name == "neurons":
-        rate = imitation.rates.gated
-        missing = {"input_gate": cells.variant != "no-input-gate", "output_gate": cells.variant != "no-output-gate"}
-        neurons = imitation.generic if gates else int(size)
+        rate, neurons = imitation.rates.gated, imitation.generic if gates else int(size)
 
         def make(key: Key[Array, ""]) -> Any:
-            variance = imitation.init_variance
-            layer = GatedLinearRNN.random(dim, neurons, imitation.num_products, variance=variance, **missing, key=key)
+            layer = GatedLinearRNN.random(
+                dim,
+                neurons,
+                imitation.num_products,
+                input_gate=cells.variant != "no-input-gate",
+                output_gate=cells.variant != "no-output-gate",
+                variance=imitation.init_variance,
+                key=key,
+            )
             return Student(layer)
     else:
         rate = imitation.rates.of(cells.variant)

@@ -35,10 +35,13 @@ class StackedLRU(eqx.Module):
     embedding: Float[Array, "d w"]
     layers: tuple[tuple[LRULayer, GatedPerceptron], ...]
     output: Float[Array, "w e"]
+    last: bool = eqx.field(static=True, default=False)
 
     @classmethod
-    def random(cls, width: int, hidden_size: int, output_width: int, *, key: Key[Array, ""]) -> "StackedLRU":
-        first, last, *keys = jax.random.split(key, 6)
+    def random(
+        cls, width: int, hidden_size: int, output_width: int, *, last: bool = False, key: Key[Array, ""]
+    ) -> "StackedLRU":
+        first, final, *keys = jax.random.split(key, 6)
         layers = tuple(
             (
                 LRULayer(hidden_size, hidden_size, min_radius=0.0, max_radius=0.999, key=keys[2 * i]),
@@ -47,14 +50,16 @@ class StackedLRU(eqx.Module):
             for i in range(2)
         )
         embedding = truncated_normal(first, (width, hidden_size), fan_in=width)
-        return cls(embedding, layers, truncated_normal(last, (hidden_size, output_width), fan_in=hidden_size))
+        output = truncated_normal(final, (hidden_size, output_width), fan_in=hidden_size)
+        return cls(embedding, layers, output, last)
 
-    def __call__(self, xs: Float[Array, "t d"]) -> Float[Array, "t e"]:
+    def __call__(self, xs: Float[Array, "t d"]) -> Float[Array, "..."]:
         hidden = xs @ self.embedding
         for recurrent, perceptron in self.layers:
             hidden = hidden + recurrent(hidden, form="recurrent")[0]
             hidden = hidden + perceptron(hidden)
-        return hidden @ self.output
+        outputs = hidden @ self.output
+        return outputs[-1] if self.last else outputs
 
 
 def architecture(
@@ -62,7 +67,7 @@ def architecture(
 ) -> Student | StackedLRU:
     """An untrained model of another kind than the gated network, by its name."""
     if name == "stacked-lru":
-        return StackedLRU.random(width, hidden_size, output_width, key=key)
+        return StackedLRU.random(width, hidden_size, output_width, last=last, key=key)
     if name == "lstm":
         return Student(LSTM(width, hidden_size, output_width, key=key), last)
     if name == "gru":
