@@ -55,19 +55,20 @@ def similarity(
 
     - `metric`: `"cosine"` or `"euclidean"`.
     - `centre`: whether the mean of the references is taken off all of them first: what all have in common says
-        nothing, but can make up most of a vector.
+        nothing, but can make up most of a vector. For the cosine all are brought to length one before that, as states
+        of few tokens are shorter than those of many.
 
     **Errors:** `UnknownNameError` for another metric.
     """
     if metric not in METRICS:
         raise UnknownNameError("metric", metric, METRICS)
+    if metric == "euclidean":  # of which no mean can change anything
+        return -jnp.sqrt(jnp.sum((queries[:, None] - references[None]) ** 2, axis=-1))
+    queries, references = _unit(queries), _unit(references)
     if centre:
         mean = jnp.mean(references, axis=0, keepdims=True)
-        queries, references = queries - mean, references - mean
-    if metric == "euclidean":
-        squares = jnp.sum((queries[:, None] - references[None]) ** 2, axis=-1)
-        return -jnp.sqrt(squares)
-    return _unit(queries) @ _unit(references).T
+        queries, references = _unit(queries - mean), _unit(references - mean)
+    return queries @ references.T
 
 
 def state_similarity(

@@ -62,9 +62,9 @@ def valley(name: str) -> Measure:
     return measure
 
 
-def shots(name: str, which: int, *, prefix: str = "") -> Measure:
-    """A number of the largest (-1) or smallest (0) number of shots of the configuration, or at a given place."""
-    return lambda records: records.final("skills", f"{prefix}{name}/{records.config.shots[which]}")
+def shots(name: str, which: int) -> Measure:
+    """A number at the smallest (0) or the largest (-1) number of shots of the configuration."""
+    return lambda records: records.final("skills", f"{name}/{records.config.shots[which]}")
 
 
 def times_chance(name: str) -> Measure:
@@ -123,6 +123,7 @@ CLAIMS = (
         threshold=at_least(5.0),
         control=Control("a library with permuted labels", times_chance("shuffled")),
         over_seeds="every",
+        scales=DEEPER,
     ),
     Claim(
         id="2b",
@@ -134,6 +135,7 @@ CLAIMS = (
         threshold=at_least(0.6),
         control=Control("a library with permuted labels", shots("shuffled", -1)),
         over_seeds="every",
+        scales=DEEPER,
     ),
     Claim(
         id="2c",
@@ -145,6 +147,7 @@ CLAIMS = (
         threshold=at_least(0.0),
         control=Control("all further examples are those of another skill", more_with_shots("strangers")),
         over_seeds="every",
+        scales=DEEPER,
     ),
     Claim(
         id="3a",
@@ -178,6 +181,7 @@ CLAIMS = (
         threshold=at_least(0.9),
         control=Control("the second state is one of another skill", gap_closed("foreign decay")),
         over_seeds="every",
+        scales=DEEPER,
     ),
     Claim(
         id="4",
@@ -227,6 +231,7 @@ CLAIMS = (
         threshold=at_least(0.1),
         control=Control("a state of the library that was not looked up", at_four("unrelated_mix")),
         over_seeds="every",
+        scales=DEEPER,
     ),
     Claim(
         id="7",

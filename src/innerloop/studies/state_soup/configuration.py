@@ -150,7 +150,8 @@ class Config:
 
 SMOKE = Config(skills=SMALL, evaluation_tasks=128, queries_per_skill=4, variants=("skills",))
 LAPTOP = Config(
-    skills=SkillModel(training=Training(learning_rate=4e-3, warm_up=50, steps=400)),
+    skills=SkillModel(training=Training(learning_rate=4e-3, warm_up=50, steps=600)),
+    queries_per_skill=4,
     variants=("skills", "forgetful", "changing", "regression", "text"),
 )
 PAPER = Config(

@@ -20,6 +20,7 @@ from .skills import (
     WEIGHTS,
     chosen_layer,
     composition_errors,
+    draw_trials,
     judge_mixtures,
     layer_similarities,
     library_answers,
@@ -51,8 +52,8 @@ def _skills(config: Config, cells: Cells) -> None:
     """The main model: claims 1 to 4 and 6."""
     settings = config.skills
     task, step = skill_task(settings), settings.training.steps
-    untrained = make(cells, _builder(settings, selective=cells.variant == "selective"))
-    model = train(cells, settings.training, task, untrained)
+    selective = cells.variant == "selective"
+    model = train(cells, settings.training, task, make(cells, _builder(settings, selective=selective)))
     _record_mixtures(config, settings, cells, model)
     keys = cells.keys("library")
 
@@ -69,10 +70,7 @@ def _skills(config: Config, cells: Cells) -> None:
         return {"numbers": numbers, "arrays": arrays, "shelf": shelf}
 
     found = over_seeds(library)(keys, model)
-    bare = over_seeds(library)(keys, untrained)
-    for prefix, result in (("", found), ("untrained/", bare)):
-        numbers = {f"{prefix}{name}": value for name, value in result["numbers"].items()}
-        cells.record({**numbers, **_by_shots(config, result["arrays"], prefix)}, step=step)
+    cells.record({**found["numbers"], **_by_shots(config, found["arrays"])}, step=step)
     for name, value in found["arrays"].items():
         cells.save(**{name.replace("/", "_"): value})
     _record_storage(cells, model, found["shelf"], step)
@@ -100,30 +98,28 @@ def _record_mixtures(
     config: Config, settings: SkillModel, cells: Cells, model: PyTree, *, newest: bool = False
 ) -> None:
     """All ways of mixing two contexts, for every kind of contexts; how exact composition is."""
-    count = config.evaluation_tasks
-    kinds = ("newest", "complementary") if newest else KINDS
-
-    def judge(key: Any, model: LanguageModel) -> dict[str, Any]:
-        result = {}
-        for kind in kinds:
-            task = skill_task(settings, noise=0.2) if kind == "noisy" else skill_task(settings)
-            name = "overlapping" if kind == "noisy" else "complementary" if kind == "newest" else kind
-            result[kind] = judge_mixtures(model, task, key, name, count, newest=kind == "newest")
-        return {"mixed": result, "errors": composition_errors(model, skill_task(settings), key, min(count, 64))}
-
-    found = over_seeds(judge)(cells.keys("test"), model)
+    count, keys = config.evaluation_tasks, cells.keys("test")
+    judge, found = over_seeds(judge_mixtures), {}
+    for kind in ("newest", "complementary") if newest else KINDS:
+        task = skill_task(settings, noise=0.2) if kind == "noisy" else skill_task(settings)
+        name = "overlapping" if kind == "noisy" else kind
+        found[kind] = judge(
+            model, over_seeds(lambda key, task=task, name=name: draw_trials(task, key, name, count))(keys)
+        )
+    task = skill_task(settings)
+    exact = over_seeds(lambda key, model: composition_errors(model, task, key, min(count, 64)))
     numbers = {}
-    for kind, mixed in found["mixed"].items():
+    for kind, mixed in found.items():
         for measure, values in mixed._asdict().items():
             for number, way in enumerate(MIXTURES):
                 numbers[f"{kind}/{way}/{measure}"] = values[:, number]
-    errors = np.asarray(found["errors"])
+    errors = np.asarray(exact(keys, model))
     for layer in range(errors.shape[2]):
         for number, how in enumerate(("seam", "carried")):
             numbers[f"composition/{how}/layer {layer}"] = errors[:, number, layer]
     cells.record(numbers, step=settings.training.steps)
     start, length = len(MIXTURES), len(WEIGHTS)
-    for kind, mixed in found["mixed"].items():
+    for kind, mixed in found.items():
         for measure in ("loss", "accuracy"):
             values = np.asarray(getattr(mixed, measure))
             cells.save(
@@ -134,7 +130,7 @@ def _record_mixtures(
             )
 
 
-def _by_shots(config: Config, arrays: dict[str, Any], prefix: str) -> dict[str, Any]:
+def _by_shots(config: Config, arrays: dict[str, Any]) -> dict[str, Any]:
     """Numbers at each number of shots, in the layer that the library itself has chosen."""
     numbers = {}
     centred = np.asarray(arrays["retrieval"])[:, 1], np.asarray(arrays["strangers"])[:, 1]
@@ -142,11 +138,11 @@ def _by_shots(config: Config, arrays: dict[str, Any], prefix: str) -> dict[str, 
     rows = np.arange(len(chosen))
     for number, shot in enumerate(config.shots):
         for name, table in zip(("retrieval", "strangers", "shuffled"), (*centred, shuffled), strict=True):
-            numbers[f"{prefix}{name}/{shot}"] = table[rows, chosen, number]
-        numbers[f"{prefix}best_retrieval/{shot}"] = centred[0][:, :-1, number].max(axis=1)
+            numbers[f"{name}/{shot}"] = table[rows, chosen, number]
+        numbers[f"best_retrieval/{shot}"] = centred[0][:, :-1, number].max(axis=1)
         for name, value in arrays.items():
             if name.startswith("answers/"):
-                numbers[f"{prefix}{name.removeprefix('answers/')}/{shot}"] = np.asarray(value)[:, number]
+                numbers[f"{name.removeprefix('answers/')}/{shot}"] = np.asarray(value)[:, number]
     return numbers
 
 

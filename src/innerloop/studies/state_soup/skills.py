@@ -69,9 +69,7 @@ def mixtures(model: LanguageModel, first: Int[Array, "n t"], second: Int[Array, 
     foreign = jax.tree.map(lambda leaf: jnp.roll(leaf, 1, axis=0), two)
     layers = len(model.stack.layers)
 
-    def mix(a: EncodedContext, b: EncodedContext, other: EncodedContext, weight: Any = None) -> Any:
-        if weight is not None:
-            return [mix_states([a, x], weight, mode="interpolate").state for x in (b, other)]
+    def mix(a: EncodedContext, b: EncodedContext, other: EncodedContext) -> list[PyTree]:
         return [
             mix_states([a, b]).state,
             mix_states([a, b], mode="sum").state,
@@ -84,12 +82,14 @@ def mixtures(model: LanguageModel, first: Int[Array, "n t"], second: Int[Array, 
             mix_states([a, other], mode="decay").state,
         ]
 
+    def between(a: EncodedContext, b: EncodedContext) -> PyTree:
+        return jax.vmap(lambda weight: mix_states([a, b], weight, mode="interpolate").state)(jnp.asarray(WEIGHTS))
+
     nothing = jax.tree.map(jnp.zeros_like, one.state)
     fixed = [nothing, one.state, two.state, sequential, *jax.vmap(mix)(one, two, foreign)]
-    paths = [jax.vmap(lambda a, b, c, w=w: mix(a, b, c, w))(one, two, foreign) for w in WEIGHTS]
-    return jax.tree.map(
-        lambda *leaves: jnp.stack(leaves), *fixed, *[path[0] for path in paths], *[path[1] for path in paths]
-    )
+    ways = jax.tree.map(lambda *leaves: jnp.stack(leaves), *fixed)
+    paths = [jax.vmap(between, out_axes=1)(one, end) for end in (two, foreign)]
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), ways, *paths)
 
 
 class Mixed(NamedTuple):
@@ -101,31 +101,43 @@ class Mixed(NamedTuple):
     unseen_accuracy: Float[Array, "ways"]
 
 
-def judge_mixtures(
-    model: LanguageModel, task: KeyValueSkills, key: Key[Array, ""], kind: str, count: int, *, newest: bool = False
-) -> Mixed:
-    """Mix pairs of contexts of `count` skills in every way and ask for all keys.
+class Trials(NamedTuple):
+    """Pairs of contexts, the values that are asked for, which keys were shown, and which are asked."""
 
-    With `newest` the second context shows new values of the keys of the first one, and those are asked for.
+    first: Int[Array, "n t"]
+    second: Int[Array, "n t"]
+    skill: Int[Array, "n keys"]
+    seen: Bool[Array, "n keys"]
+    asked: Bool[Array, "n keys"]
+
+
+def draw_trials(task: KeyValueSkills, key: Key[Array, ""], kind: str, count: int) -> Trials:
+    """Contexts of `count` skills; `kind` is `"newest"` or one that `KeyValueSkills.contexts` knows.
+
+    `"newest"`: the second context shows new values of the keys of the first one, and those are asked for.
     """
-    found = jax.vmap(lambda one: task.contexts(one, kind))(jax.random.split(key, count))
-    first, second, skill = found.first, found.second, found.skill
+    name = "complementary" if kind == "newest" else kind
+    found = jax.vmap(lambda one: task.contexts(one, name))(jax.random.split(key, count))
+    if kind == "newest":
+        skill, keys = jnp.roll(found.skill, 1, axis=0), found.first[:, ::2]
+        second = jnp.stack([keys, jnp.take_along_axis(skill, keys, axis=1)], axis=2).reshape(found.first.shape)
+        return Trials(found.first, second, skill, found.first_seen, found.first_seen)
     seen = found.first_seen | found.second_seen
-    if newest:
-        # The second context shows the keys of the first one with values of another skill.
-        other = jnp.roll(skill, 1, axis=0)
-        keys = first[:, ::2]
-        values = jnp.take_along_axis(other, keys, axis=1)
-        second = jnp.stack([keys, values], axis=2).reshape(first.shape)
-        skill, seen = other, found.first_seen
-    states = mixtures(model, first, second)
-    judged = jax.lax.map(lambda ways: jax.vmap(lambda state, skill: answers(model, state, skill))(ways, skill), states)
-    asked = seen if newest else jnp.ones_like(seen)
+    return Trials(found.first, found.second, found.skill, seen, jnp.ones_like(seen))
+
+
+def judge_mixtures(model: LanguageModel, trials: Trials) -> Mixed:
+    """Mix pairs of contexts in every way and ask for keys."""
+    states = mixtures(model, trials.first, trials.second)
+    judged = jax.lax.map(
+        lambda way: jax.vmap(lambda state, skill: answers(model, state, skill))(way, trials.skill), states
+    )
 
     def mean(values: Float[Array, "w n keys"], where: Bool[Array, "n keys"]) -> Float[Array, "w"]:
         weight = where.astype(values.dtype)
         return jnp.sum(values * weight[None], axis=(1, 2)) / jnp.maximum(jnp.sum(weight), 1.0)
 
+    asked, seen = trials.asked, trials.seen
     return Mixed(
         mean(judged.loss, asked), mean(judged.right, asked), mean(judged.right, seen), mean(judged.right, ~seen)
     )
@@ -210,7 +222,7 @@ def make_shelf(model: LanguageModel, task: KeyValueSkills, config: Config, key: 
     )
 
 
-def layer_similarities(queries: PyTree, library: PyTree) -> Float[Array, "views layers+1 q n"]:
+def layer_similarities(queries: PyTree, library: PyTree) -> Float[Array, "views places q n"]:
     """Similarities by view (`VIEWS`) and layer, the mean over layers last."""
     views = []
     for centre, heads in ((False, False), (True, False), (True, True)):
@@ -228,7 +240,7 @@ def retrieval(shelf: Shelf) -> dict[str, Array]:
     the second halves. It says which layer to use before any query has come.
     """
 
-    def hits(queries: PyTree, owner: Int[Array, "m"]) -> Float[Array, "views layers"]:
+    def hits(queries: PyTree, owner: Int[Array, "m"]) -> Float[Array, "views places"]:
         best = jnp.argmax(layer_similarities(queries, shelf.library), axis=-1)
         return jnp.mean((best == owner[None, None]).astype(jnp.float32), axis=-1)
 
@@ -245,7 +257,7 @@ def retrieval(shelf: Shelf) -> dict[str, Array]:
     }
 
 
-def chosen_layer(self_retrieval: Float[Array, "views layers+1"]) -> Int[Array, ""]:
+def chosen_layer(self_retrieval: Float[Array, "views places"]) -> Int[Array, ""]:
     """The single layer that finds the library's own states best, centred."""
     return jnp.argmax(self_retrieval[VIEWS.index("centred"), :-1])
 
