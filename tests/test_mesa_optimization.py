@@ -43,6 +43,7 @@ def tiny(config, **changes):
         curve_sequences=20,
         scaling_sizes=(3, 5),
         scaling_sequences=4,
+        tuning_sequences=50,
         tuning_steps=3,
         few_shot=FewShot(num_pairs=4, prefix=3, length=16, sequences=50),
         **short,
@@ -105,7 +106,7 @@ def test_comparators_are_tuned_to_their_best():
     assert squares[0] <= min(squares[1:])
     unclipped = training.tuned_step(task, 2000, clip=False)
     assert descent[0] < 0.97 * loss(lambda o: sequence_gd(o, unclipped))  # the clip alone helps
-    two = training.tuned_preconditioning(task, 2, step, 200)
+    two = training.tuned_preconditioning(task, 2, 200)
     assert squares[0] < loss(two.predict) < 0.8 * descent[0]
 
 

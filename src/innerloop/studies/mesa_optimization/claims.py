@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from ...lab.store import Records
+from ...lab.store import MissingCell, Records
 from ...lab.study import Claim, Control, Measure, at_least, at_most
 from .configuration import DEPTHS, REGIMES
 
@@ -47,7 +47,10 @@ def smallest(*measures: Callable[[Records], np.ndarray]) -> Measure:
 
 def depths(records: Records) -> list[int]:
     """The depths that this run has trained."""
-    return [depth for depth in DEPTHS if f"linear-{depth}" in records.config.variants]
+    found = [depth for depth in DEPTHS if f"linear-{depth}" in records.config.variants]
+    if not found:
+        raise MissingCell("this run has trained no linear self-attention")
+    return found
 
 
 def deepest(measure: Callable[[str], Measure]) -> Measure:

@@ -116,7 +116,7 @@ class Config:
     network: Network = field(default_factory=Network)
     few_shot: FewShot = field(default_factory=FewShot)
     evaluation_sequences: int = 5000
-    """Held-out sequences behind every final number, every search and every probe."""
+    """Held-out sequences behind every final number and every probe."""
     curve_sequences: int = 500
     """Held-out sequences behind each point of a curve."""
     scaling_sizes: tuple[int, ...] = (4, 6, 10, 20, 40, 60)
@@ -130,6 +130,8 @@ class Config:
     long: Training = field(default_factory=Training)
     """Of the model for few-shot regression."""
     prompts: Training = field(default_factory=Training)
+    tuning_sequences: int = 2000
+    """Sequences on which step sizes and ridges of comparators are chosen."""
     tuning_steps: int = 1500
     """Steps of descent on the coefficients of the preconditioned comparator."""
     variants: tuple[str, ...] = VARIANTS
@@ -140,7 +142,7 @@ class Config:
             self.evaluation_sequences >= 100,
             f"evaluation-sequences must be at least 100, not {self.evaluation_sequences}",
         )
-        for name in ("curve_sequences", "scaling_sequences", "tuning_steps"):
+        for name in ("curve_sequences", "scaling_sequences", "tuning_sequences", "tuning_steps"):
             value = getattr(self, name)
             require(value >= 1, f"{name.replace('_', '-')} must be at least 1, not {value}")
         require(len(self.scaling_sizes) >= 2, "scaling-sizes needs at least two sizes to compare")
@@ -158,7 +160,7 @@ SMOKE = Config(
 )
 LAPTOP = Config(
     linear=Training(steps=3000),
-    mesa=Training(steps=1500),
+    mesa=Training(steps=1200),
     observations=Training(steps=2500, batch_size=32),
     long=Training(steps=2000, batch_size=16),
     prompts=Training(learning_rate=1e-2, steps=600, batch_size=16),

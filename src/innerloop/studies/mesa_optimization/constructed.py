@@ -38,10 +38,10 @@ def measure_linear(config: Config, cells: Cells, depth: int) -> None:
     """Train linear self-attention and compare it with gradient descent, preconditioned or not, and least squares."""
     task = system(config)
     untrained, model = _trained(config, cells, system(config, tokens="constructed"), depth)
-    count = config.evaluation_sequences
+    count = config.tuning_sequences
     step, ridge = tuned_step(task, count), tuned_ridge(task, count)
     unclipped = tuned_step(task, count, clip=False)
-    coefficients = tuned_preconditioning(task, depth, step, config.tuning_steps)
+    coefficients = tuned_preconditioning(task, depth, config.tuning_steps)
     predictors = {
         "gd": lambda observations: clipped(sequence_gd(observations, step)),
         "gd_unclipped": lambda observations: sequence_gd(observations, unclipped),
@@ -85,7 +85,7 @@ def measure_fixed_system(config: Config, cells: Cells) -> None:
     """One layer trained on a single system: the control in which there is nothing to learn in context."""
     task = system(config, transition="fixed")
     _, model = _trained(config, cells, system(config, transition="fixed", tokens="constructed"), 1)
-    step, ridge = (tune(task, config.evaluation_sequences) for tune in (tuned_step, tuned_ridge))
+    step, ridge = (tune(task, config.tuning_sequences) for tune in (tuned_step, tuned_ridge))
 
     @eqx.filter_jit
     @eqx.filter_vmap
@@ -111,7 +111,7 @@ def measure_mesa(config: Config, cells: Cells) -> None:
     )
     constructed = system(config, tokens="constructed")
     model = train(cells, config.mesa, constructed, untrained, curve_sequences=config.curve_sequences)
-    ridge = tuned_ridge(task, config.evaluation_sequences)
+    ridge = tuned_ridge(task, config.tuning_sequences)
 
     @eqx.filter_jit
     @eqx.filter_vmap

@@ -30,7 +30,7 @@ def measure_observed(config: Config, cells: Cells, kind: str, regime: str) -> No
     untrained = make(cells, lambda key: _model(config, task, layers, config.observations.deviation, key, regime))
     model = train(cells, config.observations, task, untrained, curve_sequences=config.curve_sequences)
     window = -(-task.state_size // task.size)
-    ridge = tuned_ridge(task, config.evaluation_sequences, clip=False, window=window)
+    ridge = tuned_ridge(task, config.tuning_sequences, clip=False, window=window)
 
     @eqx.filter_jit
     @eqx.filter_vmap
@@ -63,7 +63,7 @@ def measure_few_shot(config: Config, cells: Cells) -> None:
     )
     model = train(cells, config.long, task, untrained, curve_sequences=config.curve_sequences)
     pairs = RegressionSequence(size, shots.num_pairs)
-    ridge = tuned_ridge(task, 1000, clip=False)
+    ridge = tuned_ridge(task, config.tuning_sequences, clip=False)
     prompts = {}
     for name, settings in {
         "separator": {"separator": True},

@@ -27,6 +27,7 @@ from .models import LIMIT
 RECORDS, EVALUATIONS = 100, 20  # points of a loss curve and of an evaluation curve
 RIDGES = np.geomspace(1e-3, 3.0, 15)
 STEP_SIZES = np.geomspace(1e-3, 0.3, 60)
+STARTS = 4  # from how many places the coefficients of the preconditioned comparator are sought
 
 
 def system(config: Config, regime: str = "full", **changes: Any) -> LinearSystem:
@@ -110,11 +111,11 @@ def clipped(predictions: Float[Array, "t n"]) -> Float[Array, "t n"]:
 def tuned_step(task: LinearSystem, count: int, *, clip: bool = True) -> Float[Array, ""]:
     """The step size with which one step of gradient descent has the least loss on `count` sequences."""
     limit = clipped if clip else lambda predictions: predictions
-    batch = validation(task, count)
 
-    def loss(step: Float[Array, ""]) -> Float[Array, ""]:
+    def loss_on(batch: Any, step: Float[Array, ""]) -> Float[Array, ""]:
         return jnp.mean(mean_losses(lambda observations: limit(sequence_gd(observations, step)), task, batch))
 
+    loss = eqx.Partial(loss_on, validation(task, count))  # an argument, not a constant to be folded
     best = line_search(loss, jnp.asarray(STEP_SIZES, jnp.float32)).best
     finer = jnp.asarray(np.geomspace(0.9, 1.1, len(STEP_SIZES)), jnp.float32)  # as many: compiled once
     return line_search(loss, best * finer).best
@@ -124,14 +125,14 @@ def tuned_step(task: LinearSystem, count: int, *, clip: bool = True) -> Float[Ar
 def tuned_ridge(task: LinearSystem, count: int, *, clip: bool = True, window: int = 1) -> Float[Array, ""]:
     """The ridge with which least squares has the least loss on `count` sequences."""
     limit = clipped if clip else lambda predictions: predictions
-    batch = validation(task, count)
 
-    def loss(ridge: Float[Array, ""]) -> Float[Array, ""]:
+    def loss_on(batch: Any, ridge: Float[Array, ""]) -> Float[Array, ""]:
         def predict(observations: Array) -> Array:
             return limit(least_squares_predictor(observations, ridge, window=window))
 
         return jnp.mean(mean_losses(predict, task, batch))
 
+    loss = eqx.Partial(loss_on, validation(task, count))
     return line_search(loss, jnp.asarray(RIDGES, jnp.float32)).best
 
 
@@ -152,30 +153,43 @@ class Coefficients(eqx.Module):
         )  # fmt: skip
 
 
-def tuned_preconditioning(task: LinearSystem, depth: int, step_size: Array, steps: int) -> Coefficients:
-    """The coefficients of `depth - 1` steps of preconditioning and one of gradient descent of least loss."""
-    count = depth - 1
-    first = Coefficients(
-        jnp.full((count,), 0.05), jnp.zeros((count,)), step_size, jnp.asarray(0.1), jnp.asarray(1.0)
-    )  # fmt: skip
-    optimiser = optax.chain(
-        optax.clip_by_global_norm(1.0), optax.adam(optax.cosine_decay_schedule(1e-2, steps))
-    )  # fmt: skip
+@cache
+def tuned_preconditioning(task: LinearSystem, depth: int, steps: int) -> Coefficients:
+    """The coefficients of `depth - 1` steps of preconditioning and one of gradient descent of least loss.
 
-    @eqx.filter_jit
-    def descend(first: Coefficients) -> Coefficients:
-        def loss(coefficients: Coefficients, batch: Any) -> Float[Array, ""]:
-            return jnp.mean(mean_losses(coefficients.predict, task, batch))
+    Descent on the logarithms (and on the betas as they are), from several places; the best end on validation
+    sequences counts.
+    """
+    count = depth - 1
+    first = jnp.asarray(np.geomspace(0.01, 0.1, STARTS), jnp.float32)
+    rate = optax.cosine_decay_schedule(2e-2, steps)
+    optimiser = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate))
+
+    def of_numbers(numbers: Coefficients) -> Coefficients:
+        positive = jax.tree.map(jnp.exp, numbers)
+        return eqx.tree_at(lambda coefficients: coefficients.betas, positive, numbers.betas)
+
+    def loss(numbers: Coefficients, batch: Any) -> Float[Array, ""]:
+        return jnp.mean(mean_losses(of_numbers(numbers).predict, task, batch))
+
+    def descend(alpha: Float[Array, ""]) -> tuple[Coefficients, Float[Array, ""]]:
+        numbers = Coefficients(
+            jnp.full((count,), jnp.log(alpha)), jnp.zeros((count,)), jnp.log(alpha), jnp.log(0.1 + 0 * alpha), 0 * alpha
+        )
 
         def advance(carry, key):
-            coefficients, state = carry
-            batch = sample_batch(task, key, 256, split="validation")
-            gradient = jax.grad(loss)(coefficients, batch)
+            numbers, state = carry
+            gradient = jax.grad(loss)(numbers, sample_batch(task, key, 128, split="validation"))
             with jax.numpy_dtype_promotion("standard"):
                 updates, state = optimiser.update(gradient, state)
-            return (eqx.apply_updates(coefficients, updates), state), None
+            return (eqx.apply_updates(numbers, updates), state), None
 
         keys = jax.random.split(named_key(0, "coefficients"), steps)
-        return jax.lax.scan(advance, (first, optimiser.init(eqx.filter(first, eqx.is_array))), keys)[0][0]
+        numbers, _ = jax.lax.scan(advance, (numbers, optimiser.init(numbers)), keys)[0]  # pyright: ignore
+        return of_numbers(numbers), loss(
+            numbers, sample_batch(task, named_key(1, "coefficients"), 2000, split="validation")
+        )
 
-    return descend(first)
+    found, losses = eqx.filter_jit(jax.vmap(descend))(first)
+    losses = jnp.where(jnp.isfinite(losses), losses, jnp.inf)
+    return jax.tree.map(lambda values: values[jnp.argmin(losses)], found)
