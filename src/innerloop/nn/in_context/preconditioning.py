@@ -24,8 +24,8 @@ def chebyshev_coefficients(
     ```python
     >>> import innerloop as il
     >>> alphas, betas = il.chebyshev_coefficients(1.0, 3.0, steps=3)
-    >>> alphas.round(4).tolist(), betas.round(4).tolist()
-    ([0.5, 0.5714000463485718, 0.5385000109672546], [0.0, 0.1429000049829483, 0.07689999788999557])
+    >>> [round(float(alpha), 4) for alpha in alphas], [round(float(beta), 4) for beta in betas]
+    ([0.5, 0.5714, 0.5385], [0.0, 0.1429, 0.0769])
 
     ```
 

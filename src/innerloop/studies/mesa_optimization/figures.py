@@ -179,7 +179,7 @@ def _attention_data(records: Records) -> Table:
 
 
 def _draw_attention(canvas: Any, table: Table) -> None:
-    heads = list(dict.fromkeys(table["head"]))
+    heads, image = list(dict.fromkeys(table["head"])), None
     panels = canvas.subplots(2, len(heads), sharex=True, sharey=True, squeeze=False)
     for row, regime in zip(panels, ("full", "partial"), strict=True):
         for axes, head in zip(row, heads, strict=True):

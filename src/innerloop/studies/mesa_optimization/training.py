@@ -116,9 +116,10 @@ def tuned_step(task: LinearSystem, count: int, *, clip: bool = True) -> Float[Ar
         return jnp.mean(mean_losses(lambda observations: limit(sequence_gd(observations, step)), task, batch))
 
     loss = eqx.Partial(loss_on, validation(task, count))  # an argument, not a constant to be folded
-    best = line_search(loss, jnp.asarray(STEP_SIZES, jnp.float32)).best
+    best: Any = line_search(loss, jnp.asarray(STEP_SIZES, jnp.float32)).best
     finer = jnp.asarray(np.geomspace(0.9, 1.1, len(STEP_SIZES)), jnp.float32)  # as many: compiled once
-    return line_search(loss, best * finer).best
+    finest: Any = line_search(loss, best * finer).best
+    return finest
 
 
 @cache
@@ -133,7 +134,8 @@ def tuned_ridge(task: LinearSystem, count: int, *, clip: bool = True, window: in
         return jnp.mean(mean_losses(predict, task, batch))
 
     loss = eqx.Partial(loss_on, validation(task, count))
-    return line_search(loss, jnp.asarray(RIDGES, jnp.float32)).best
+    best: Any = line_search(loss, jnp.asarray(RIDGES, jnp.float32)).best
+    return best
 
 
 class Coefficients(eqx.Module):
