@@ -133,7 +133,7 @@ def horizon(variant: str, name: str = "binding_probes") -> Measure:
 
 
 def spread(name: str) -> Measure:
-    """By how much a loss per coordinate varies over sizes: largest over smallest, minus one."""
+    """By how much a relative loss varies over sizes: largest over smallest, minus one."""
 
     def measure(records: Records) -> np.ndarray:
         losses = records.array("predictors", f"{name}_losses")
@@ -143,7 +143,7 @@ def spread(name: str) -> Measure:
 
 
 def growth(name: str) -> Measure:
-    """A loss per coordinate at the largest size over that at the smallest."""
+    """A relative loss at the largest size over that at the smallest."""
 
     def measure(records: Records) -> np.ndarray:
         losses = records.array("predictors", f"{name}_losses")
@@ -360,7 +360,7 @@ CLAIMS = (
         statement="Least squares does not depend on the size of the system if the context grows with it",
         source=f"{SOURCE} (linearisation over sizes)",
         paper="the linear model's loss stays where it is",
-        quantity="largest over smallest test loss per coordinate of least squares over sizes, minus 1",
+        quantity="largest over smallest relative test loss of least squares over sizes, minus 1 (1 is predicting zero)",
         measure=spread("least_squares"),
         threshold=at_most(0.25),
         control=Control("kernel regression", spread("kernel_regression")),
@@ -370,7 +370,7 @@ CLAIMS = (
         statement="Softmax kernel regression gets worse with the size of the system",
         source=f"{SOURCE} (linearisation over sizes)",
         paper="the gap between softmax and linear attention grows",
-        quantity="test loss per coordinate of kernel regression at the largest size / at the smallest",
+        quantity="relative test loss of kernel regression at the largest size / at the smallest",
         measure=growth("kernel_regression"),
         threshold=at_least(1.5),
         control=Control("least squares", growth("least_squares")),

@@ -234,7 +234,7 @@ def _draw_scaling(canvas: Any, table: Table) -> None:
     for label in dict.fromkeys(table["curve"]):
         _, sizes, losses = pivot(table, "seed", "size", "loss", curve=label)
         band(axes, sizes, losses, label, spread="range", marker="o")
-    axes.set(xlabel="size of an observation", ylabel="test loss per coordinate", ylim=(0, None))
+    axes.set(xlabel="size of an observation", ylabel="test loss (1: predicting 0)", ylim=(0, None))
     axes.legend()
 
 
@@ -346,7 +346,7 @@ FIGURES = (
     Figure(
         "scaling",
         "Least squares does not mind larger systems, kernel regression does",
-        "Test loss per coordinate without noise, with four times as many observations as coordinates; ridge and"
+        "Test loss in units of that of predicting zero, without noise and with four times as many observations as coordinates; ridge and"
         " sharpness are the best at each size.",
         "Least squares is level, softmax kernel regression rises.",
         _scaling_data,

@@ -13,18 +13,20 @@ from ...train.supervised import sample_batch
 from .configuration import Config
 
 SHARPNESSES = np.geomspace(0.03, 30.0, 25)  # of the softmax, times the root of the size
-RIDGES = (1e-3, 1e-2, 1e-1)
+RIDGES = (1e-3, 1e-1)
 
 
 def measure_predictors(config: Config, cells: Cells) -> None:
-    """Losses per coordinate, without noise, where the context is four times as long as an observation is wide.
+    """Losses in units of that of predicting zero, where the context is four times as long as an observation is wide.
 
-    Noise would add up along a sequence, and sequences are the longer the larger the system.
+    Without noise, which would add up along a sequence, and sequences are the longer the larger the system. Small
+    systems are drawn more often: all losses are means over as many coordinates.
     """
     found: dict[str, list[Array]] = {"least_squares": [], "kernel_regression": []}
     for size in config.scaling_sizes:
         task = LinearSystem(size, length=4 * size, process_noise=0.0)
-        losses = eqx.filter_jit(jax.vmap(lambda key, task=task: _losses(task, key, config.scaling_sequences)))(
+        count = -(-config.scaling_sequences * max(config.scaling_sizes) // size)
+        losses = eqx.filter_jit(jax.vmap(lambda key, task=task, count=count: _losses(task, key, count)))(
             cells.keys(f"size {size}")
         )
         for name, values in zip(found, losses, strict=True):
@@ -33,14 +35,15 @@ def measure_predictors(config: Config, cells: Cells) -> None:
 
 
 def _losses(task: LinearSystem, key: Key[Array, ""], count: int) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """The least mean loss per coordinate over ridges, and over sharpnesses."""
+    """The least mean loss over ridges, and over sharpnesses."""
     batch = sample_batch(task, key, count, split="test")
+    zero = jnp.mean(jax.vmap(lambda example: task.loss(jnp.zeros_like(example.target), example))(batch))
 
     def best(predict, numbers) -> Float[Array, ""]:
         def loss(number: Float[Array, ""]) -> Float[Array, ""]:
             # One sequence after the other: the moments of all at once need much memory in large systems.
             losses = jax.lax.map(lambda example: task.loss(predict(example.inputs, number), example), batch)
-            return jnp.mean(losses) / task.size
+            return jnp.mean(losses) / zero
 
         return jnp.min(jax.lax.map(loss, jnp.asarray(numbers, jnp.float32)))
 
