@@ -55,7 +55,9 @@ def whole(inputs, target):
     return [*inputs, target[-1]]
 
 
-@pytest.mark.parametrize("name", ["noisy", "fuzzy", "memorisation", "compression", "copy", "queries"])
+@pytest.mark.parametrize(
+    "name", ["noisy", pytest.param("fuzzy", marks=pytest.mark.slow), "memorisation", "compression", "copy", "queries"]
+)
 def test_the_battery(name):
     task = TASKS[name]
     il.testing.check_task(task, prediction=lambda example: certain_logits(example.target, task.vocabulary))
