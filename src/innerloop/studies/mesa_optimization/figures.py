@@ -346,8 +346,8 @@ FIGURES = (
     Figure(
         "scaling",
         "Least squares does not mind larger systems, kernel regression does",
-        "Test loss in units of that of predicting zero, without noise and with four times as many observations as coordinates; ridge and"
-        " sharpness are the best at each size.",
+        "Test loss in units of that of predicting zero, without noise and with four times as many observations as"
+        " coordinates; ridge and sharpness are the best at each size.",
         "Least squares is level, softmax kernel regression rises.",
         _scaling_data,
         _draw_scaling,
