@@ -33,7 +33,7 @@ def _draw_retrieval(canvas: Any, table: Table) -> None:
         for layer in [name for name in dict.fromkeys(table["layer"]) if name != "chance"]:
             _, _, values = pivot(table, "seed", "shots", "accuracy", view=view, layer=layer)
             band(axes, shots, values, layer, spread="range", marker="o")
-        line_at(axes, chance, "chance" if view == views[-1] else "", side="end")
+        line_at(axes, chance, "")
         axes.set_xscale("log", base=2)
         axes.set_xticks(shots, [str(shot) for shot in shots])
         axes.set(title=view, xlabel="examples in the query", ylim=(0, 1.03))
@@ -110,10 +110,10 @@ def _draw_depth(canvas: Any, table: Table) -> None:
         layers = sorted({table["layer"][i] for i, name in enumerate(table["model"]) if name == model})
         for number, words in enumerate(dict.fromkeys(table["convolutions"])):
             _, _, errors = pivot(table, "seed", "layer", "error", model=model, convolutions=words)
-            for row in np.maximum(errors, 1e-9):
-                axes.plot(np.asarray(layers) + 0.06 * (number - 0.5), row, "o", color=f"C{number}", markersize=5)
-            axes.plot(layers, np.maximum(errors, 1e-9).mean(axis=0), color=f"C{number}", label=words)
-        axes.set(title=model, xlabel="layer", yscale="log", xlim=(min(layers) - 0.4, max(layers) + 0.4))
+            places = np.broadcast_to(np.asarray(layers) + 0.2 * (number - 0.5), errors.shape)
+            marks = {"color": f"C{number}", "marker": "oD"[number], "linestyle": "none", "markersize": 6, "alpha": 0.8}
+            axes.plot(places.ravel(), np.maximum(errors, 1e-9).ravel(), label=words, **marks)
+        axes.set(title=model, xlabel="layer", yscale="log", xlim=(min(layers) - 0.5, max(layers) + 0.5))
         axes.set_xticks(layers)
     panels[0].set_ylabel("relative error of the state")
     panels[-1].legend(title="convolutions", loc="lower right")
@@ -185,7 +185,7 @@ FIGURES = (
         "retrieval",
         "Which skill is it?",
         "How often the state of a few examples is most similar to the library's state of the same skill, by layer and"
-        " by how states are compared: mean and range over seeds.",
+        " by how states are compared: mean and range over seeds. The dashed line is chance.",
         "Retrieval gets better with the number of examples.",
         tables.retrieval,
         _draw_retrieval,
@@ -232,8 +232,8 @@ FIGURES = (
     Figure(
         "depth",
         "Where mixing with decay is exact",
-        "Relative error of the state that is composed of two, against the state after reading both, by layer; dots are"
-        " seeds. With convolutions continued the first layer is exact to rounding; deeper layers are not.",
+        "Relative error of the state that is composed of two, against the state after reading both, by layer and seed."
+        " With convolutions continued the first layer is exact to rounding; deeper layers are not.",
         "Not in the paper.",
         tables.depth,
         _draw_depth,

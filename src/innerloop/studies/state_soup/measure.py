@@ -17,6 +17,7 @@ from .configuration import Config, SkillModel
 from .regression import measure_regression
 from .skills import (
     MIXTURES,
+    USED,
     WEIGHTS,
     chosen_layer,
     composition_errors,
@@ -133,13 +134,13 @@ def _record_mixtures(
 def _by_shots(config: Config, arrays: dict[str, Any]) -> dict[str, Any]:
     """Numbers at each number of shots, in the layer that the library itself has chosen."""
     numbers = {}
-    centred = np.asarray(arrays["retrieval"])[:, 1], np.asarray(arrays["strangers"])[:, 1]
-    shuffled, chosen = np.asarray(arrays["shuffled"])[:, 1], np.asarray(arrays["self_retrieval"])[:, 1, :-1].argmax(1)
+    found = {name: np.asarray(arrays[name])[:, USED] for name in ("retrieval", "strangers", "shuffled")}
+    chosen = np.asarray(arrays["self_retrieval"])[:, USED, :-1].argmax(axis=1)
     rows = np.arange(len(chosen))
     for number, shot in enumerate(config.shots):
-        for name, table in zip(("retrieval", "strangers", "shuffled"), (*centred, shuffled), strict=True):
+        for name, table in found.items():
             numbers[f"{name}/{shot}"] = table[rows, chosen, number]
-        numbers[f"best_retrieval/{shot}"] = centred[0][:, :-1, number].max(axis=1)
+        numbers[f"best_retrieval/{shot}"] = found["retrieval"][:, :-1, number].max(axis=1)
         for name, value in arrays.items():
             if name.startswith("answers/"):
                 numbers[f"{name.removeprefix('answers/')}/{shot}"] = np.asarray(value)[:, number]

@@ -19,6 +19,7 @@ WEIGHTS = tuple(i / 20 for i in range(21))
 """Weights of the second state along an interpolation."""
 VIEWS = ("raw", "centred", "centred, heads normalised")
 """How states are made into vectors before they are compared."""
+USED = VIEWS.index("raw")  # the paper's own
 MIXTURES = (
     "no state", "first", "second", "sequential", "average", "sum", "decay", "rescaled", "first layer only",
     "second layer only", "average, tail reset", "foreign average", "foreign decay",
@@ -258,8 +259,8 @@ def retrieval(shelf: Shelf) -> dict[str, Array]:
 
 
 def chosen_layer(self_retrieval: Float[Array, "views places"]) -> Int[Array, ""]:
-    """The single layer that finds the library's own states best, centred."""
-    return jnp.argmax(self_retrieval[VIEWS.index("centred"), :-1])
+    """The single layer that finds the library's own states best."""
+    return jnp.argmax(self_retrieval[USED, :-1])
 
 
 def retrieve_and_mix(model: LanguageModel, shelf: Shelf, layer: Int[Array, ""]) -> dict[str, Array]:
@@ -268,7 +269,7 @@ def retrieve_and_mix(model: LanguageModel, shelf: Shelf, layer: Int[Array, ""]) 
 
     def one(arguments: Any) -> dict[str, Array]:
         queries, seen = arguments
-        similar = layer_similarities(queries, shelf.library)[VIEWS.index("centred")]
+        similar = layer_similarities(queries, shelf.library)[USED]
         best = jnp.argmax(jnp.take(similar, layer, axis=0), axis=-1)
         found = jax.tree.map(lambda leaf: leaf[best], shelf.library)
         size = shelf.skills.shape[0]

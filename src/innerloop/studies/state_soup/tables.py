@@ -7,7 +7,7 @@ import numpy as np
 from ...lab.store import Records
 from ...lab.study import Table
 from .regression import WAYS as REGRESSION_WAYS
-from .skills import VIEWS, WEIGHTS
+from .skills import USED, VIEWS, WEIGHTS
 from .text import WAYS as TEXT_WAYS
 
 DEEPER = ("laptop", "paper")
@@ -51,8 +51,8 @@ def retrieval(records: Records) -> Table:
 def choice(records: Records) -> Table:
     """What the library itself says of its layers."""
     table: Columns = {"layer": [], "quantity": [], "seed": [], "value": []}
-    halves, kept = records.array("skills", "self_retrieval")[:, 1, :-1], records.array("skills", "kept")
-    late = records.array("skills", "retrieval")[:, 1, :-1, -1]
+    halves, kept = records.array("skills", "self_retrieval")[:, USED, :-1], records.array("skills", "kept")
+    late = records.array("skills", "retrieval")[:, USED, :-1, -1]
     parts = {"kept over the examples": kept, "finds its own other half": halves, "finds few-shot queries": late}
     for quantity, values in parts.items():
         for seed, row in zip(records.seeds, values, strict=True):
