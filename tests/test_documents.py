@@ -117,7 +117,7 @@ def test_every_study_has_a_page(name, tmp_path):
     assert ("This version cannot run this study." in page) == (name not in built())
     if name in built():
         for claim in load(name).claims:
-            assert str(claim.threshold.value) in page and f"#claim-{hooks().slug(claim.id)}" in page
+            assert f"{claim.threshold.value:g}" in page and f"#claim-{hooks().slug(claim.id)}" in page
 
 
 def test_the_page_shows_the_last_laptop_run(tmp_path):
