@@ -138,7 +138,7 @@ def test_first_steps_at_paper_scale():
 
 
 def test_bad_configurations_are_refused():
-    with pytest.raises(UnknownNameError, match="linear-1"):
+    with pytest.raises(UnknownNameError, match="did you mean .linear-"):
         Config(variants=("linear-l",))
     with pytest.raises(ValueError, match="steps must be at least 1"):
         Training(steps=0)

@@ -96,15 +96,23 @@ class PositionedAttention(AbstractSequenceLayer):
         form: Form = "chunk",
         resets: Bool[Array, "t"] | None = None,
     ) -> tuple[Float[Array, "t e"], KeyValueCache]:
-        """A whole sequence, causally; see `AbstractSequenceLayer`. Positions are counted from the first segment."""
-        return self.attention(self.positioned(xs, state), state, form=form, resets=resets)
+        """A whole sequence, causally; see `AbstractSequenceLayer`. Positions are counted in each segment."""
+        return self.attention(self.positioned(xs, state, resets), state, form=form, resets=resets)
 
-    def positioned(self, xs: Float[Array, "t d"], state: KeyValueCache | None = None) -> Float[Array, "t e"]:
+    def positioned(
+        self,
+        xs: Float[Array, "t d"],
+        state: KeyValueCache | None = None,
+        resets: Bool[Array, "t"] | None = None,
+    ) -> Float[Array, "t e"]:
         """The tokens with the codes of their positions behind them."""
+        places = jnp.arange(xs.shape[0], dtype=jnp.int32)
+        here = places if state is None else places + state.length - state.start
+        if resets is not None:
+            began = jax.lax.cummax(jnp.where(resets, places, -1))
+            here = jnp.where(began >= 0, places - began, here)
         codes = sinusoidal_encoding(self.attention.capacity, self.position_size).astype(xs.dtype)
-        start = jnp.zeros((), jnp.int32) if state is None else state.length
-        here = jax.lax.dynamic_slice_in_dim(codes, start, xs.shape[0])
-        return jnp.concatenate([xs, here], axis=-1)
+        return jnp.concatenate([xs, codes[here]], axis=-1)
 
 
 def observation_model(
