@@ -1,6 +1,6 @@
 """What of `state-soup` can be chosen, and what each scale chooses."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ...core.errors import UnknownNameError, require
 
@@ -67,7 +67,7 @@ class Regression:
     noise: float = 0.1
     tasks: int = 1000
     """Held-out maps behind every number."""
-    training: Training = field(default_factory=lambda: Training(learning_rate=1e-2, steps=600, batch_size=64))
+    training: Training = field(default_factory=lambda: Training(learning_rate=1e-2, steps=1500, batch_size=64))
 
     def __post_init__(self):
         require(self.dim >= 1, f"--regression.dim must be at least 1, not {self.dim}")
@@ -152,6 +152,7 @@ SMOKE = Config(skills=SMALL, evaluation_tasks=128, queries_per_skill=4, variants
 LAPTOP = Config(
     skills=SkillModel(training=Training(learning_rate=4e-3, warm_up=50, steps=600)),
     queries_per_skill=4,
+    decaying=replace(SMALL, training=replace(SMALL.training, steps=500)),
     variants=("skills", "forgetful", "changing", "regression", "text"),
 )
 PAPER = Config(

@@ -80,11 +80,13 @@ class Judged(NamedTuple):
 def map_reader(settings: Regression, *, mesa: bool, key: Key[Array, ""]) -> MapReader:
     """A single mesa or linear attention layer without convolution, norms or gates."""
     width = settings.dim + 1
-    rule = MesaMemory(1, width, lower=0.0, solver=DirectSolve()) if mesa else AdditiveMemory()
+    # Twice as many key channels as inputs: random projections then lose no direction of them.
+    rule = MesaMemory(1, 2 * width, lower=0.0, solver=DirectSolve()) if mesa else AdditiveMemory()
     layer = MultiHeadMemory(
         width,
         num_heads=1,
-        key_size=width,
+        key_size=2 * width,
+        value_size=width,
         rule=rule,
         convolution=None,
         normalise=False,

@@ -22,7 +22,7 @@ VIEWS = ("raw", "centred", "centred, heads normalised")
 USED = VIEWS.index("raw")  # the paper's own
 MIXTURES = (
     "no state", "first", "second", "sequential", "average", "sum", "decay", "rescaled", "first layer only",
-    "second layer only", "average, tail reset", "foreign average", "foreign decay",
+    "second layer only", "average, tail reset", "foreign average", "foreign decay", "reversed decay",
 )  # fmt: skip
 
 
@@ -81,6 +81,7 @@ def mixtures(model: LanguageModel, first: Int[Array, "n t"], second: Int[Array, 
             mix_states([a, b], conv="reset").state,
             mix_states([a, other]).state,
             mix_states([a, other], mode="decay").state,
+            mix_states([b, a], mode="decay").state,
         ]
 
     def between(a: EncodedContext, b: EncodedContext) -> PyTree:
