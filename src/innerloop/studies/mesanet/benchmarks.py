@@ -166,7 +166,7 @@ def mad_tasks(mad: Mad) -> tuple[AbstractTask, ...]:
     return (
         InContextRecall(**size),
         InContextRecall(vocabulary=2 * mad.vocabulary, noise_symbols=mad.vocabulary, noise=0.2, length=mad.length),
-        FuzzyRecall(**size),
+        FuzzyRecall(vocabulary=mad.fuzzy_vocabulary, motif_size=mad.fuzzy_motif_size, length=mad.length),
         Memorisation(vocabulary=mad.facts_vocabulary, length=mad.length),
         Compression(**size),
         SelectiveCopy(num_copied=mad.num_copied, **size),

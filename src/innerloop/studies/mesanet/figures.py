@@ -1,1 +1,440 @@
-FIGURES = ()
+"""The figures of `mesanet`: each makes a table from records and draws nothing but that table."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from ...lab.report.plots import band, heat, line_at, pivot
+from ...lab.stats import mean_interval
+from ...lab.store import Records
+from ...lab.study import Figure, Table
+from .benchmarks import MAD_TASKS
+from .diagnosis import PAPER_TOLERANCE, STEPS, TOLERANCES
+from .layers import LABELS
+from .training_free import GATES, MEMORIES, PAIRS, WINDOW
+
+DEEPER = ("laptop", "paper")
+_NAMES = {
+    "gla": "linear attention",
+    "delta": "delta rule",
+    "mesa": "mesa, regulariser 0.25",
+    "mesa-no-steps": "mesa without a step",
+    "mesa-exact": "mesa, regulariser 1e-13",
+}
+
+
+def _table(columns: str, rows: Iterable[tuple[Any, ...]]) -> dict[str, list[Any]]:
+    """A table from its rows; `columns` are their names, separated by commas."""
+    names = columns.split(",")
+    lines = list(rows)
+    return {name: [line[i] for line in lines] for i, name in enumerate(names)}
+
+
+# ---- without training ----------------------------------------------------------------------------------------------
+
+
+def _recall_data(records: Records) -> Table:
+    errors = records.array("recall-error", "recall_errors")  # [seeds, memories, pairs]
+    return _table(
+        "memory,seed,pairs,error",
+        (
+            (_NAMES[memory], int(seed), pairs, float(errors[row, place, column]))
+            for place, memory in enumerate(MEMORIES)
+            for row, seed in enumerate(records.seeds)
+            for column, pairs in enumerate(PAIRS)
+        ),
+    )
+
+
+def _draw_recall(canvas: Any, table: Table) -> None:
+    axes = canvas.subplots()
+    for memory in dict.fromkeys(table["memory"]):
+        _, pairs, errors = pivot(table, "seed", "pairs", "error", memory=memory)
+        band(axes, pairs, np.maximum(errors, 1e-16), memory, spread="range")
+    line_at(axes, 32.0, "channels", along="y", side="start")
+    axes.set(xlabel="pairs stored", ylabel="relative squared error", yscale="log")
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+
+
+def _stability_data(records: Records) -> Table:
+    arrays = {
+        "recursive least squares": records.array("stability", "least_squares_errors"),
+        "conjugate gradients": records.array("stability", "solver_errors"),
+    }
+    return _table(
+        "curve,gate,seed,token,error",
+        (
+            (curve, gate, int(seed), WINDOW * (window + 1), float(error))
+            for curve, errors in arrays.items()
+            for place, gate in enumerate(GATES)
+            for row, seed in enumerate(records.seeds)
+            for window, error in enumerate(errors[row, place])
+        ),
+    )
+
+
+def _draw_stability(canvas: Any, table: Table) -> None:
+    panels = canvas.subplots(1, len(GATES), sharey=True)
+    for axes, gate in zip(panels, GATES, strict=True):
+        for curve in dict.fromkeys(table["curve"]):
+            _, tokens, errors = pivot(table, "seed", "token", "error", curve=curve, gate=gate)
+            band(axes, tokens, errors, curve, spread="range")
+        axes.set(title=f"gate {gate:g}", xlabel="token", yscale="log")
+    panels[0].set_ylabel("relative error")
+    panels[0].legend(loc="upper left")
+
+
+# ---- the benchmarks ------------------------------------------------------------------------------------------------
+
+
+def _mad_data(records: Records) -> Table:
+    names = {**{task: f"accuracy/{task}" for task in MAD_TASKS}, "mean": "accuracy"}
+    return _table(
+        "layer,task,seed,accuracy",
+        (
+            (LABELS[layer], task, int(seed), float(score))
+            for layer in records.config.layers
+            for task, name in names.items()
+            for seed, score in zip(records.seeds, records.final(f"mad-{layer}", name), strict=True)
+        ),
+    )
+
+
+def _draw_mad(canvas: Any, table: Table) -> None:
+    axes = canvas.subplots()
+    layers, tasks = (list(dict.fromkeys(table[name])) for name in ("layer", "task"))
+    means = np.asarray(
+        [[np.mean(pivot(table, "seed", "task", "accuracy", layer=one)[2], axis=0)[i] for i in range(len(tasks))]
+         for one in layers]
+    )  # fmt: skip
+    heat(axes, means, rows=layers, columns=[task.replace(" ", "\n") for task in tasks], label="accuracy", limits=(0, 1))
+
+
+def _scores_data(records: Records) -> Table:
+    panels = {
+        "MAD: mean accuracy": ("mad", "accuracy"),
+        "RegBench: accuracy": ("regbench", "accuracy"),
+        "text: bits per character": ("text", "bits"),
+    }
+    return _table(
+        "panel,layer,seed,score",
+        (
+            (panel, LABELS[layer], int(seed), float(score))
+            for panel, (benchmark, name) in panels.items()
+            if benchmark in records.config.benchmarks
+            for layer in records.config.layers
+            for seed, score in zip(records.seeds, records.final(f"{benchmark}-{layer}", name), strict=True)
+        ),
+    )
+
+
+def _draw_scores(canvas: Any, table: Table) -> None:
+    panels = list(dict.fromkeys(table["panel"]))
+    for axes, panel in zip(np.atleast_1d(canvas.subplots(1, len(panels), sharey=True)), panels, strict=True):
+        _, layers, scores = pivot(table, "seed", "layer", "score", panel=panel)
+        for place, column in enumerate(scores.T):
+            interval = mean_interval(column)
+            (drawn,) = axes.plot(column, np.full(len(column), place), "o", alpha=0.5, markersize=4)
+            axes.plot([interval.low, interval.high], [place, place], color=drawn.get_color(), linewidth=1.2)
+            axes.plot([interval.estimate], [place], "|", color=drawn.get_color(), markersize=13)
+        axes.set_yticks(range(len(layers)), layers)
+        spread = float(scores.max() - scores.min()) or 1.0
+        axes.set_xlim(scores.min() - 0.25 * spread, scores.max() + 0.25 * spread)
+        axes.set_ylim(len(layers) - 0.5, -0.5)
+        axes.set_title(panel)
+
+
+def _rates_data(records: Records) -> Table:
+    groups = {"mad": MAD_TASKS, "regbench": ("RegBench",), "text": ("text",)}
+    return _table(
+        "layer,task,rate",
+        (
+            (LABELS[layer], task, float(rate))
+            for benchmark, tasks in groups.items()
+            if benchmark in records.config.benchmarks
+            for layer in records.config.layers
+            for task, rate in zip(tasks, records.array(f"{benchmark}-{layer}", "rates")[0], strict=True)
+        ),
+    )
+
+
+def _draw_rates(canvas: Any, table: Table) -> None:
+    axes = canvas.subplots()
+    layers, tasks, rates = pivot(table, "layer", "task", "rate")
+    names = [task.replace(" ", "\n") for task in tasks]
+    heat(axes, 1000 * rates, rows=layers, columns=names, label="learning rate, thousandths", values=True)
+
+
+def _position_data(records: Records) -> Table:
+    attention = records.array("text-softmax", "bits_at")
+    return _table(
+        "layer,seed,position,difference",
+        (
+            (LABELS[layer], int(seed), position + 1, float(value))
+            for layer in records.config.layers
+            if layer != "softmax"
+            for row, seed in enumerate(records.seeds)
+            for position, value in _smooth(records.array(f"text-{layer}", "bits_at")[row] - attention[row])
+        ),
+    )
+
+
+def _smooth(values: np.ndarray, window: int = 8) -> list[tuple[float, float]]:
+    """Means over consecutive windows, with the middle of each."""
+    count = max(1, len(values) // window)
+    places = np.array_split(np.arange(len(values)), count)
+    return [(float(place.mean()), float(values[place].mean())) for place in places]
+
+
+def _draw_position(canvas: Any, table: Table) -> None:
+    axes = canvas.subplots()
+    for layer in dict.fromkeys(table["layer"]):
+        _, positions, values = pivot(table, "seed", "position", "difference", layer=layer)
+        axes.plot(positions, values.mean(axis=0), label=layer)
+    line_at(axes, 0.0, "softmax attention")
+    axes.set(xlabel="position", ylabel="bits per character above softmax")
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+
+
+# ---- conjugate gradients -------------------------------------------------------------------------------------------
+
+
+def _steps_data(records: Records) -> Table:
+    panels = {
+        "steps": (STEPS, records.array("text-mesa", "loss_by_steps")),
+        "tolerance": (TOLERANCES, records.array("text-mesa", "loss_by_tolerance")),
+    }
+    return _table(
+        "panel,setting,seed,excess",
+        (
+            (panel, float(setting), int(seed), float(losses[row, place] / panels["steps"][1][row, -1] - 1.0))
+            for panel, (settings, losses) in panels.items()
+            for place, setting in enumerate(settings)
+            for row, seed in enumerate(records.seeds)
+        ),
+    )
+
+
+def _draw_steps(canvas: Any, table: Table) -> None:
+    panels = canvas.subplots(1, 2, sharey=True)
+    for axes, panel in zip(panels, ("steps", "tolerance"), strict=True):
+        _, settings, excess = pivot(table, "seed", "setting", "excess", panel=panel)
+        band(axes, settings, 100.0 * excess, "", spread="range", marker="o", markersize=3.5)
+        line_at(axes, 0.5, "0.5%")
+        axes.set(xlabel=panel, yscale="symlog")
+    panels[0].set_ylabel("loss above that of 30 steps, %")
+    panels[1].set_xscale("log")
+    panels[1].invert_xaxis()
+
+
+def _by_head(records: Records, name: str) -> Iterable[tuple[str, int, np.ndarray]]:
+    """Of an array `[seeds, layers, ..., heads]`: each head's label, seed and values."""
+    array = records.array("text-mesa", name)
+    for layer in range(array.shape[1]):
+        for head in range(array.shape[-1]):
+            for row, seed in enumerate(records.seeds):
+                yield f"layer {layer + 1}, head {head + 1}", int(seed), array[row, layer, ..., head]
+
+
+def _head_data(records: Records) -> Table:
+    return _table(
+        "head,seed,position,steps",
+        (
+            (head, seed, position + 1, value)
+            for head, seed, steps in _by_head(records, "steps_at")
+            if seed == records.seeds[0]
+            for position, value in _smooth(steps, 4)
+        ),
+    )
+
+
+def _draw_heads(canvas: Any, table: Table) -> None:
+    axes = canvas.subplots()
+    for head in dict.fromkeys(table["head"]):
+        _, positions, steps = pivot(table, "seed", "position", "steps", head=head)
+        axes.plot(positions, steps.mean(axis=0), label=head, linestyle="-" if "layer 1" in head else "--")
+    axes.set(xlabel="position", ylabel=f"steps to a tolerance of {PAPER_TOLERANCE:g}")
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+
+
+def _gate_data(records: Records) -> Table:
+    gates = {(head, seed): float(value) for head, seed, value in _by_head(records, "gate")}
+    return _table(
+        "head,seed,gate,steps",
+        ((head, seed, gates[head, seed], float(np.mean(steps))) for head, seed, steps in _by_head(records, "steps_at")),
+    )
+
+
+def _draw_gates(canvas: Any, table: Table) -> None:
+    axes = canvas.subplots()
+    for seed in dict.fromkeys(table["seed"]):
+        chosen = [i for i, one in enumerate(table["seed"]) if one == seed]
+        gates, steps = ([table[name][i] for i in chosen] for name in ("gate", "steps"))
+        axes.plot(gates, steps, "o", linestyle="none", label=f"seed {seed}")
+    axes.set(xlabel="mean forget gate of a head", ylabel="mean steps of a head")
+    axes.legend(loc="upper left")
+
+
+def _condition_data(records: Records) -> Table:
+    edges = np.linspace(0.0, 3.0, 31)
+    return _table(
+        "head,log_condition,share",
+        (
+            (head, float(middle), float(share))
+            for head, seed, values in _by_head(records, "log_condition")
+            if seed == records.seeds[0]
+            for middle, share in zip(
+                (edges[1:] + edges[:-1]) / 2, np.histogram(values, edges)[0] / values.size, strict=True
+            )
+        ),
+    )
+
+
+def _draw_condition(canvas: Any, table: Table) -> None:
+    heads = list(dict.fromkeys(table["head"]))
+    panels = canvas.subplots(len(heads), 1, sharex=True)
+    for axes, head in zip(np.atleast_1d(panels), heads, strict=True):
+        rows = [i for i, one in enumerate(table["head"]) if one == head]
+        axes.bar([table["log_condition"][i] for i in rows], [table["share"][i] for i in rows], width=0.1)
+        axes.set_yticks([])
+        axes.set_ylabel(head, rotation=0, ha="right", va="center", fontsize=8.5)
+        axes.grid(False)
+    np.atleast_1d(panels)[-1].set_xlabel("log10 of the condition number at the end of a sequence")
+
+
+# ---- parity --------------------------------------------------------------------------------------------------------
+
+
+def _parity_data(records: Records) -> Table:
+    curves = {"parity-signed": "gates in (−1, 1)", "parity-positive": "gates in (0, 1)"}
+    return _table(
+        "curve,seed,position,accuracy",
+        (
+            (label, int(seed), position + 1, float(value))
+            for variant, label in curves.items()
+            for row, seed in enumerate(records.seeds)
+            for position, value in enumerate(records.array(variant, "long_accuracy_at")[row])
+        ),
+    )
+
+
+def _draw_parity(canvas: Any, table: Table) -> None:
+    axes = canvas.subplots()
+    for curve in dict.fromkeys(table["curve"]):
+        _, positions, values = pivot(table, "seed", "position", "accuracy", curve=curve)
+        band(axes, positions, values, curve, spread="range")
+    line_at(axes, 40.0, "length of training", along="y", side="start")
+    axes.set(xlabel="bit", ylabel="accuracy", ylim=(0.4, 1.02))
+    axes.legend(loc="center right")
+
+
+FIGURES = (
+    Figure(
+        "recall-error",
+        "Recall without training",
+        "Random unit keys of 32 channels are stored once and read; bands are ranges over seeds.",
+        "What the optimal memory is for; no figure of the paper.",
+        _recall_data,
+        _draw_recall,
+        size=(7.2, 3.6),
+    ),
+    Figure(
+        "stability",
+        "Recursive least squares against conjugate gradients",
+        "Float32 errors, each against its own exact solution; the top of the panels is everything beyond, and NaN.",
+        "Recursive least squares with forgetting are unstable.",
+        _stability_data,
+        _draw_stability,
+        size=(7.6, 3.2),
+    ),
+    Figure(
+        "scores",
+        "Six layers on three benchmarks",
+        "Dots are seeds, bars 95% intervals of the mean (cut where they leave the panel). As many parameters and the"
+        " same grid of learning rates for all.",
+        "MesaNet is the best recurrent layer, near softmax attention.",
+        _scores_data,
+        _draw_scores,
+        size=(8.4, 3.2),
+        scales=DEEPER,
+    ),
+    Figure(
+        "mad",
+        "MAD by task",
+        "Accuracy on test sequences, mean over seeds.",
+        "MesaNet leads on recall and fuzzy recall.",
+        _mad_data,
+        _draw_mad,
+        size=(8.0, 3.6),
+        scales=DEEPER,
+    ),
+    Figure(
+        "text-position",
+        "Text: where attention is better",
+        "Bits per character above softmax attention, by position, mean over seeds.",
+        "Recurrent layers are ahead early and fall behind late.",
+        _position_data,
+        _draw_position,
+        size=(7.6, 3.6),
+        scales=DEEPER,
+    ),
+    Figure(
+        "solver-loss",
+        "The loss against steps and tolerance of conjugate gradients",
+        "Text model, test loss; bands are ranges over seeds.",
+        "Falling curves that saturate between 10 and 15 steps.",
+        _steps_data,
+        _draw_steps,
+        size=(7.4, 3.2),
+        scales=DEEPER,
+    ),
+    Figure(
+        "solver-steps",
+        "Steps by position and head",
+        "Text model of the first seed.",
+        "Later tokens need more steps, and some heads many more than others.",
+        _head_data,
+        _draw_heads,
+        size=(7.4, 3.6),
+        scales=DEEPER,
+    ),
+    Figure(
+        "gates-steps",
+        "Heads that forget little need more steps",
+        "Each dot is a head of a text model.",
+        "Gates near one go with many steps.",
+        _gate_data,
+        _draw_gates,
+        scales=DEEPER,
+    ),
+    Figure(
+        "condition-numbers",
+        "Condition numbers of the heads",
+        "Text model of the first seed, at the end of each test sequence; the regulariser is part of the matrix.",
+        "Two groups of heads.",
+        _condition_data,
+        _draw_condition,
+        size=(6.4, 5.2),
+        scales=DEEPER,
+    ),
+    Figure(
+        "parity",
+        "Parity with and without gates below zero",
+        "Accuracy at each bit; bands are ranges over seeds.",
+        "With gates below zero parity generalises to longer sequences.",
+        _parity_data,
+        _draw_parity,
+        scales=DEEPER,
+    ),
+    Figure(
+        "rates",
+        "The learning rates that pilots chose",
+        "From the same grid for all layers, by the training loss at the end of a shorter training of another seed.",
+        "The paper takes the best of a sweep.",
+        _rates_data,
+        _draw_rates,
+        size=(8.0, 3.4),
+        scales=DEEPER,
+    ),
+)
