@@ -41,12 +41,15 @@ def measure_linear(config: Config, cells: Cells, depth: int) -> None:
     count = config.tuning_sequences
     step, ridge = tuned_step(task, count), tuned_ridge(task, count)
     unclipped = tuned_step(task, count, clip=False)
-    coefficients = tuned_preconditioning(task, depth, config.tuning_steps)
+
+    def descend(observations: Float[Array, "t n"]) -> Float[Array, "t n"]:
+        return clipped(sequence_gd(observations, step))
+
     predictors = {
-        "gd": lambda observations: clipped(sequence_gd(observations, step)),
+        "gd": descend,
         "gd_unclipped": lambda observations: sequence_gd(observations, unclipped),
         "least_squares": lambda observations: clipped(least_squares_predictor(observations, ridge)),
-        "preconditioned": coefficients.predict,
+        "preconditioned": tuned_preconditioning(task, depth, config.tuning_steps).predict if depth > 1 else descend,
         "zero": jnp.zeros_like,
     }
 
@@ -74,7 +77,7 @@ def measure_linear(config: Config, cells: Cells, depth: int) -> None:
     other = jax.tree.map(lambda leaf: jnp.roll(leaf, 1, axis=0) if eqx.is_array(leaf) else leaf, model)
     curves = final(cells.keys("test"), model, untrained, other)
     _store(config, cells, curves, config.linear)
-    tuned = {"step_size": step, "ridge": ridge, "preconditioned_ridge": coefficients.ridge}
+    tuned = {"step_size": step, "ridge": ridge}
     cells.record({name: jnp.broadcast_to(value, (len(cells.seeds),)) for name, value in tuned.items()}, phase="tuned")
     products = eqx.filter_jit(eqx.filter_vmap(_first_products))(model)
     cells.save(query_key=products[0], value_output=products[1])
