@@ -274,16 +274,20 @@ def test_a_stored_state_goes_on_as_if_nothing_had_happened(tmp_path, name, make_
         assert np.array_equal(uninterrupted, continued)
 
 
-@pytest.mark.parametrize("mode", ["average", "sum", "decay", "interpolate"])
-def test_layers_of_any_kind_are_mixed(mode):
+def test_layers_of_any_kind_are_mixed():
     """Every linear layer has a transition; its mixed state is one that the model goes on from."""
     makers = [make for name, make in family() if name in ("mlstm", "hawk", "selective")]
-    layers = eqx.filter_jit(lambda key: tuple(make(key=key) for make in makers))(jax.random.key(0))
-    stack, xs = il.Stack(layers), jax.random.normal(jax.random.key(1), (2, 6, 8))
-    contexts = [encode_context(stack, one) for one in xs]
-    mixed = il.mix_states(contexts, mode=mode)
-    assert all(transition is not None for transition in mixed.transition)
-    outputs, _ = eqx.filter_jit(stack)(xs[0], mixed.state)
+    stack = eqx.filter_jit(lambda key: il.Stack(tuple(make(key=key) for make in makers)))(jax.random.key(0))
+
+    @eqx.filter_jit
+    def mix_and_go_on(stack, xs):
+        contexts = [il.encode_context(stack, one) for one in xs]
+        mixed = [il.mix_states(contexts, mode=mode) for mode in ("average", "sum", "decay", "interpolate")]
+        states = jax.tree.map(lambda *leaves: jnp.stack(leaves), *[one.state for one in mixed])
+        return [one.transition for one in mixed], jax.vmap(lambda state: stack(xs[0], state)[0])(states)
+
+    transitions, outputs = mix_and_go_on(stack, jax.random.normal(jax.random.key(1), (2, 6, 8)))
+    assert all(part is not None for one in transitions for part in one)
     assert bool(jnp.all(jnp.isfinite(outputs)))
 
 
