@@ -11,7 +11,6 @@ from ...nn.language.models import LanguageModel
 from ...nn.states.context import EncodedContext, compose, encode_context
 from ...nn.states.mixing import mix_states
 from ...nn.states.similarity import memory_vectors, similarity
-from ...nn.states.transition import memory_of
 from ...tasks.skills import KeyValueSkills
 from .configuration import Config
 
@@ -333,8 +332,7 @@ def state_map(model: LanguageModel, task: KeyValueSkills, key: Key[Array, ""], l
 
     def vectors(one: Key[Array, ""], skill: Int[Array, "keys"]) -> Float[Array, "layers d"]:
         keys = task.random_keys(one, task.num_pairs // 2)
-        state = encode_context(model, task.show(one, keys, skill[keys])).state
-        return jnp.stack([jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(memory_of(s))]) for s in state])
+        return jnp.stack(memory_vectors(encode_context(model, task.show(one, keys, skill[keys])).state))
 
     keys = jax.random.split(named_key(key, "contexts"), (6, 20))
     found = jax.vmap(lambda keys, skill: jax.vmap(lambda one: vectors(one, skill))(keys))(keys, skills)
