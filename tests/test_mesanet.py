@@ -139,6 +139,7 @@ def test_all_tasks_of_mad_fit_one_length():
 
 def test_signed_gates_take_both_signs():
     gates = SignedGates(8, 2, key=jax.random.key(0))(jax.random.normal(jax.random.key(1), (20, 8)))
+    assert gates.negative is not None and gates.log_gate is not None
     assert bool(gates.negative.any()) and not bool(gates.negative.all())
     assert bool((gates.log_gate < 0).all()) and bool(jnp.isfinite(gates.log_gate).all())
 
@@ -149,7 +150,9 @@ class Stored(Records):
     def __init__(self, config=LAPTOP, **items):
         self.items, self.config = items, config
 
-    seeds = (0, 1)
+    @property
+    def seeds(self):
+        return (0, 1)
 
     def array(self, variant, name):
         return self.items[name]
@@ -191,6 +194,7 @@ def little_text(monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_conforms_with_all_variants(little_text):
     check_study(
         load("mesanet"), tiny(dataclasses.replace(LAPTOP, layers=("mesa", "gla", "delta", "softmax"))), scale="laptop"

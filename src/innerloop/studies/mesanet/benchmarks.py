@@ -22,10 +22,11 @@ from ...tasks import (
     Memorisation,
     RegularLanguages,
     SelectiveCopy,
+    Split,
 )
 from ...tasks.tokens import IGNORE
 from ...train.supervised import sample_batch
-from .configuration import Config, Mad, RegBench, Text
+from .configuration import Config, Mad, RegBench, Text, Training
 from .diagnosis import diagnose
 from .layers import count_parameters, make_model, solver_of
 from .training import Lessons, Sequences, as_sequences, read, train
@@ -154,10 +155,14 @@ def _count_tasks(models: PyTree) -> int:
 # ---- data, the same for all layers and seeds -----------------------------------------------------------------------
 
 
-def draw(task: AbstractTask, name: str, count: int, split: str) -> Any:
+def draw(task: AbstractTask, name: str, count: int, split: Split) -> Any:
     """Examples of a task, as arrays of NumPy."""
     batch = eqx.filter_jit(lambda key: sample_batch(task, key, count, split=split))(named_key(0, name))
     return jax.tree.map(np.asarray, batch)
+
+
+def _counts(training: Training) -> tuple[tuple[Split, int], tuple[Split, int]]:
+    return ("train", training.examples), ("test", training.test_examples)
 
 
 def mad_tasks(mad: Mad) -> tuple[AbstractTask, ...]:
@@ -183,7 +188,7 @@ def _padded(part: Example, length: int) -> tuple[np.ndarray, np.ndarray]:
 def _mad_data(mad: Mad) -> tuple[Sequences, Sequences]:
     """The training set and the test set."""
     parts = []
-    for split, count in (("train", mad.training.examples), ("test", mad.training.test_examples)):
+    for split, count in _counts(mad.training):
         drawn = [draw(task, name, count, split) for name, task in zip(MAD_TASKS, mad_tasks(mad), strict=True)]
         parts.append(as_sequences([_padded(part, mad.length) for part in drawn]))
     return parts[0], parts[1]
@@ -215,7 +220,7 @@ def _text_data(text: Text) -> tuple[Sequences, Sequences, int]:
     make = CharacterText.brown if text.corpus == "brown" else CharacterText.king_james
     task = make(length=text.length)
     sets = []
-    for split, count in (("train", text.training.examples), ("test", text.training.test_examples)):
+    for split, count in _counts(text.training):
         part = task.part(split)
         starts = np.random.default_rng(0).integers(0, len(part) - text.length, count)
         if split == "test":

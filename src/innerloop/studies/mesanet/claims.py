@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import numpy as np
-from scipy.stats import spearmanr
+from scipy.stats import rankdata
 
 from ...lab.store import MissingCell, Records
 from ...lab.study import Claim, Control, Measure, at_least, at_most
@@ -104,6 +104,11 @@ def mean_steps(name: str) -> Measure:
     return lambda records: records.array("text-mesa", name).mean(axis=(1, 2, 3))
 
 
+def rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
+    """Spearman's."""
+    return float(np.corrcoef(rankdata(a), rankdata(b))[0, 1])
+
+
 def gates_and_steps(*, mismatched: bool = False) -> Measure:
     """The rank correlation over heads of the mean forget gate with the mean steps; with the gates of other heads."""
 
@@ -113,7 +118,7 @@ def gates_and_steps(*, mismatched: bool = False) -> Measure:
         shifts = range(1, gates.shape[1]) if mismatched else (0,)
         return np.asarray(
             [
-                np.mean([spearmanr(np.roll(gate, shift), step).statistic for shift in shifts])
+                np.mean([rank_correlation(np.roll(gate, shift), step) for shift in shifts])
                 for gate, step in zip(gates, steps, strict=True)
             ]
         )

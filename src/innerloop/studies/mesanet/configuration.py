@@ -38,11 +38,11 @@ class Sizes:
 class Training:
     """One training: AdamW (0.9, 0.98), gradients clipped to norm 1, warm-up, then a cosine to a tenth."""
 
-    steps: int = 200
+    steps: int = 160
     batch_size: int = 16
     rates: tuple[float, ...] = (1e-3, 3e-3, 1e-2)
     """The grid of learning rates, the same for all layers; a pilot of another seed chooses."""
-    pilot_steps: int = 60
+    pilot_steps: int = 48
     weight_decay: float = 0.01
     examples: int = 4096
     """Of the training set."""
@@ -160,9 +160,7 @@ _TRAINING = Training(
 )
 PAPER = Config(
     layers=LAYERS,
-    mad=Mad(
-        length=128, fuzzy_vocabulary=16, fuzzy_motif_size=3, num_copied=16, sizes=_SIZES, training=_TRAINING
-    ),
+    mad=Mad(length=128, fuzzy_vocabulary=16, fuzzy_motif_size=3, num_copied=16, sizes=_SIZES, training=_TRAINING),
     regbench=RegBench(
         length=512,
         num_languages=20_000,

@@ -1,6 +1,5 @@
 """The figures of `mesanet`: each makes a table from records and draws nothing but that table."""
 
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -10,11 +9,11 @@ from ...lab.stats import mean_interval
 from ...lab.store import Records
 from ...lab.study import Figure, Table
 from .benchmarks import MAD_TASKS
-from .diagnosis import PAPER_TOLERANCE, STEPS, TOLERANCES
 from .layers import LABELS
+from .solver_figures import SOLVER_FIGURES
+from .tables import DEEPER, make_table, smooth
 from .training_free import GATES, MEMORIES, PAIRS, WINDOW
 
-DEEPER = ("laptop", "paper")
 _NAMES = {
     "gla": "linear attention",
     "delta": "delta rule",
@@ -24,19 +23,12 @@ _NAMES = {
 }
 
 
-def _table(columns: str, rows: Iterable[tuple[Any, ...]]) -> dict[str, list[Any]]:
-    """A table from its rows; `columns` are their names, separated by commas."""
-    names = columns.split(",")
-    lines = list(rows)
-    return {name: [line[i] for line in lines] for i, name in enumerate(names)}
-
-
 # ---- without training ----------------------------------------------------------------------------------------------
 
 
 def _recall_data(records: Records) -> Table:
     errors = records.array("recall-error", "recall_errors")  # [seeds, memories, pairs]
-    return _table(
+    return make_table(
         "memory,seed,pairs,error",
         (
             (_NAMES[memory], int(seed), pairs, float(errors[row, place, column]))
@@ -62,7 +54,7 @@ def _stability_data(records: Records) -> Table:
         "recursive least squares": records.array("stability", "least_squares_errors"),
         "conjugate gradients": records.array("stability", "solver_errors"),
     }
-    return _table(
+    return make_table(
         "curve,gate,seed,token,error",
         (
             (curve, gate, int(seed), WINDOW * (window + 1), float(error))
@@ -90,7 +82,7 @@ def _draw_stability(canvas: Any, table: Table) -> None:
 
 def _mad_data(records: Records) -> Table:
     names = {**{task: f"accuracy/{task}" for task in MAD_TASKS}, "mean": "accuracy"}
-    return _table(
+    return make_table(
         "layer,task,seed,accuracy",
         (
             (LABELS[layer], task, int(seed), float(score))
@@ -117,7 +109,7 @@ def _scores_data(records: Records) -> Table:
         "RegBench: accuracy": ("regbench", "accuracy"),
         "text: bits per character": ("text", "bits"),
     }
-    return _table(
+    return make_table(
         "panel,layer,seed,score",
         (
             (panel, LABELS[layer], int(seed), float(score))
@@ -147,7 +139,7 @@ def _draw_scores(canvas: Any, table: Table) -> None:
 
 def _rates_data(records: Records) -> Table:
     groups = {"mad": MAD_TASKS, "regbench": ("RegBench",), "text": ("text",)}
-    return _table(
+    return make_table(
         "layer,task,rate",
         (
             (LABELS[layer], task, float(rate))
@@ -168,23 +160,16 @@ def _draw_rates(canvas: Any, table: Table) -> None:
 
 def _position_data(records: Records) -> Table:
     attention = records.array("text-softmax", "bits_at")
-    return _table(
+    return make_table(
         "layer,seed,position,difference",
         (
             (LABELS[layer], int(seed), position + 1, float(value))
             for layer in records.config.layers
             if layer != "softmax"
             for row, seed in enumerate(records.seeds)
-            for position, value in _smooth(records.array(f"text-{layer}", "bits_at")[row] - attention[row])
+            for position, value in smooth(records.array(f"text-{layer}", "bits_at")[row] - attention[row])
         ),
     )
-
-
-def _smooth(values: np.ndarray, window: int = 8) -> list[tuple[float, float]]:
-    """Means over consecutive windows, with the middle of each."""
-    count = max(1, len(values) // window)
-    places = np.array_split(np.arange(len(values)), count)
-    return [(float(place.mean()), float(values[place].mean())) for place in places]
 
 
 def _draw_position(canvas: Any, table: Table) -> None:
@@ -197,118 +182,12 @@ def _draw_position(canvas: Any, table: Table) -> None:
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
-# ---- conjugate gradients -------------------------------------------------------------------------------------------
-
-
-def _steps_data(records: Records) -> Table:
-    panels = {
-        "steps": (STEPS, records.array("text-mesa", "loss_by_steps")),
-        "tolerance": (TOLERANCES, records.array("text-mesa", "loss_by_tolerance")),
-    }
-    return _table(
-        "panel,setting,seed,excess",
-        (
-            (panel, float(setting), int(seed), float(losses[row, place] / panels["steps"][1][row, -1] - 1.0))
-            for panel, (settings, losses) in panels.items()
-            for place, setting in enumerate(settings)
-            for row, seed in enumerate(records.seeds)
-        ),
-    )
-
-
-def _draw_steps(canvas: Any, table: Table) -> None:
-    panels = canvas.subplots(1, 2, sharey=True)
-    for axes, panel in zip(panels, ("steps", "tolerance"), strict=True):
-        _, settings, excess = pivot(table, "seed", "setting", "excess", panel=panel)
-        band(axes, settings, 100.0 * excess, "", spread="range", marker="o", markersize=3.5)
-        line_at(axes, 0.5, "0.5%")
-        axes.set(xlabel=panel, yscale="symlog")
-    panels[0].set_ylabel("loss above that of 30 steps, %")
-    panels[1].set_xscale("log")
-    panels[1].invert_xaxis()
-
-
-def _by_head(records: Records, name: str) -> Iterable[tuple[str, int, np.ndarray]]:
-    """Of an array `[seeds, layers, ..., heads]`: each head's label, seed and values."""
-    array = records.array("text-mesa", name)
-    for layer in range(array.shape[1]):
-        for head in range(array.shape[-1]):
-            for row, seed in enumerate(records.seeds):
-                yield f"layer {layer + 1}, head {head + 1}", int(seed), array[row, layer, ..., head]
-
-
-def _head_data(records: Records) -> Table:
-    return _table(
-        "head,seed,position,steps",
-        (
-            (head, seed, position + 1, value)
-            for head, seed, steps in _by_head(records, "steps_at")
-            if seed == records.seeds[0]
-            for position, value in _smooth(steps, 4)
-        ),
-    )
-
-
-def _draw_heads(canvas: Any, table: Table) -> None:
-    axes = canvas.subplots()
-    for head in dict.fromkeys(table["head"]):
-        _, positions, steps = pivot(table, "seed", "position", "steps", head=head)
-        axes.plot(positions, steps.mean(axis=0), label=head, linestyle="-" if "layer 1" in head else "--")
-    axes.set(xlabel="position", ylabel=f"steps to a tolerance of {PAPER_TOLERANCE:g}")
-    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
-
-
-def _gate_data(records: Records) -> Table:
-    gates = {(head, seed): float(value) for head, seed, value in _by_head(records, "gate")}
-    return _table(
-        "head,seed,gate,steps",
-        ((head, seed, gates[head, seed], float(np.mean(steps))) for head, seed, steps in _by_head(records, "steps_at")),
-    )
-
-
-def _draw_gates(canvas: Any, table: Table) -> None:
-    axes = canvas.subplots()
-    for seed in dict.fromkeys(table["seed"]):
-        chosen = [i for i, one in enumerate(table["seed"]) if one == seed]
-        gates, steps = ([table[name][i] for i in chosen] for name in ("gate", "steps"))
-        axes.plot(gates, steps, "o", linestyle="none", label=f"seed {seed}")
-    axes.set(xlabel="mean forget gate of a head", ylabel="mean steps of a head")
-    axes.legend(loc="upper left")
-
-
-def _condition_data(records: Records) -> Table:
-    edges = np.linspace(0.0, 3.0, 31)
-    return _table(
-        "head,log_condition,share",
-        (
-            (head, float(middle), float(share))
-            for head, seed, values in _by_head(records, "log_condition")
-            if seed == records.seeds[0]
-            for middle, share in zip(
-                (edges[1:] + edges[:-1]) / 2, np.histogram(values, edges)[0] / values.size, strict=True
-            )
-        ),
-    )
-
-
-def _draw_condition(canvas: Any, table: Table) -> None:
-    heads = list(dict.fromkeys(table["head"]))
-    panels = canvas.subplots(len(heads), 1, sharex=True)
-    for axes, head in zip(np.atleast_1d(panels), heads, strict=True):
-        rows = [i for i, one in enumerate(table["head"]) if one == head]
-        axes.bar([table["log_condition"][i] for i in rows], [table["share"][i] for i in rows], width=0.1)
-        axes.set_yticks([])
-        axes.set_ylabel(head, rotation=0, ha="right", va="center", fontsize=8.5)
-        axes.grid(False)
-    np.atleast_1d(panels)[-1].set_xlabel("log10 of the condition number at the end of a sequence")
-
-
 # ---- parity --------------------------------------------------------------------------------------------------------
 
 
 def _parity_data(records: Records) -> Table:
     curves = {"parity-signed": "gates in (−1, 1)", "parity-positive": "gates in (0, 1)"}
-    return _table(
+    return make_table(
         "curve,seed,position,accuracy",
         (
             (label, int(seed), position + 1, float(value))
@@ -379,45 +258,7 @@ FIGURES = (
         size=(7.6, 3.6),
         scales=DEEPER,
     ),
-    Figure(
-        "solver-loss",
-        "The loss against steps and tolerance of conjugate gradients",
-        "Text model, test loss; bands are ranges over seeds.",
-        "Falling curves that saturate between 10 and 15 steps.",
-        _steps_data,
-        _draw_steps,
-        size=(7.4, 3.2),
-        scales=DEEPER,
-    ),
-    Figure(
-        "solver-steps",
-        "Steps by position and head",
-        "Text model of the first seed.",
-        "Later tokens need more steps, and some heads many more than others.",
-        _head_data,
-        _draw_heads,
-        size=(7.4, 3.6),
-        scales=DEEPER,
-    ),
-    Figure(
-        "gates-steps",
-        "Heads that forget little need more steps",
-        "Each dot is a head of a text model.",
-        "Gates near one go with many steps.",
-        _gate_data,
-        _draw_gates,
-        scales=DEEPER,
-    ),
-    Figure(
-        "condition-numbers",
-        "Condition numbers of the heads",
-        "Text model of the first seed, at the end of each test sequence; the regulariser is part of the matrix.",
-        "Two groups of heads.",
-        _condition_data,
-        _draw_condition,
-        size=(6.4, 5.2),
-        scales=DEEPER,
-    ),
+    *SOLVER_FIGURES,
     Figure(
         "parity",
         "Parity with and without gates below zero",
