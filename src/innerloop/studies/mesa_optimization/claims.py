@@ -1,173 +1,70 @@
 """The claims of the paper, each with the threshold it is held to and the control that must fail."""
 
-from collections.abc import Callable
-from itertools import pairwise
-
 import numpy as np
 
-from ...lab.store import MissingCell, Records
-from ...lab.study import Claim, Control, Measure, at_least, at_most
-from .configuration import DEPTHS, REGIMES
+from ...lab.store import Records
+from ...lab.study import Claim, Control, at_least, at_most
+from .configuration import REGIMES
+from .quantities import (
+    BOUND,
+    deepest,
+    depths,
+    deviation,
+    growth,
+    horizon,
+    largest,
+    last_over_first,
+    last_shot,
+    noise_loss,
+    over_depths,
+    probe_at,
+    rank_correlation,
+    ratio,
+    ratio_across,
+    shallow_against_deep,
+    shot_ratio,
+    smallest,
+    spread,
+    steepest,
+)
 
 SOURCE = "von Oswald et al. (2023), arXiv 2309.05858"
 DEEPER = ("laptop", "paper")
-BOUND = 0.1  # the normalised error below which a probe has found what it looked for
 
 
-def value(variant: str, name: str) -> Measure:
-    """A recorded number."""
-    return lambda records: records.final(variant, name)
+def probe_claims(first: str, second: str, name: str, what: str) -> tuple[Claim, Claim]:
+    """Claim 5 for one thing that is decoded from the tokens of the deepest model."""
+    paper = "probe errors fall with depth and with the length of the context"
 
+    def worst_untrained(records: Records) -> np.ndarray:
+        found = deepest(rank_correlation(f"untrained_{name}_probes"))(records)
+        return np.full(len(records.seeds), found.min())
 
-def ratio(variant: str, above: str, below: str) -> Measure:
-    """A recorded number in units of another one of the same cells."""
-    return lambda records: records.final(variant, above) / records.final(variant, below)
-
-
-def ratio_across(above: tuple[str, str], below: tuple[str, str]) -> Measure:
-    """A recorded number in units of one of another variant with the same seeds and test sequences."""
-    return lambda records: records.final(*above) / records.final(*below)
-
-
-def deviation(measure: Measure) -> Measure:
-    """How far a ratio is from one, in either direction."""
-    return lambda records: np.abs(measure(records) - 1.0)
-
-
-def largest(*measures: Callable[[Records], np.ndarray]) -> Measure:
-    return lambda records: np.max([measure(records) for measure in measures], axis=0)
-
-
-def smallest(*measures: Callable[[Records], np.ndarray]) -> Measure:
-    return lambda records: np.min([measure(records) for measure in measures], axis=0)
-
-
-# ---- depth -----------------------------------------------------------------------------------------------------
-
-
-def depths(records: Records) -> list[int]:
-    """The depths that this run has trained."""
-    found = [depth for depth in DEPTHS if f"linear-{depth}" in records.config.variants]
-    if not found:
-        raise MissingCell("this run has trained no linear self-attention")
-    return found
-
-
-def deepest(measure: Callable[[str], Measure]) -> Measure:
-    """A measure of the deepest stack of linear self-attention."""
-    return lambda records: measure(f"linear-{depths(records)[-1]}")(records)
-
-
-def steepest(name: str) -> Measure:
-    """The largest ratio of a loss to that of the next shallower model: below one if depth always helps."""
-
-    def measure(records: Records) -> np.ndarray:
-        losses = [records.final(f"linear-{depth}", name) for depth in depths(records)]
-        return np.max([after / before for before, after in pairwise(losses)], axis=0)
-
-    return measure
-
-
-def over_depths(choose: Callable[..., np.ndarray], above: str, below: str) -> Measure:
-    def measure(records: Records) -> np.ndarray:
-        found = [ratio(f"linear-{depth}", above, below)(records) for depth in depths(records)]
-        return choose(found, axis=0)
-
-    return measure
-
-
-def shallow_against_deep(records: Records) -> np.ndarray:
-    """One trained layer against the preconditioned comparator of the deepest model."""
-    return ratio_across(("linear-1", "loss"), (f"linear-{depths(records)[-1]}", "preconditioned_loss"))(records)
-
-
-# ---- probes ----------------------------------------------------------------------------------------------------
-
-
-def rank_correlation(name: str) -> Callable[[str], Measure]:
-    """Spearman's correlation of depth with the negative error of a probe at the last position, tokens included."""
-
-    def of_variant(variant: str) -> Measure:
-        def measure(records: Records) -> np.ndarray:
-            errors = records.array(variant, name)[:, :, -1]
-            ranks = np.argsort(np.argsort(-errors, axis=1), axis=1).astype(float)
-            places = np.arange(errors.shape[1]) - (errors.shape[1] - 1) / 2
-            found = (ranks - ranks.mean(axis=1, keepdims=True)) @ places / np.sum(places**2)
-            return np.where(np.isfinite(errors).all(axis=1), np.round(found, 12), np.nan)
-
-        return measure
-
-    return of_variant
-
-
-def last_over_first(name: str) -> Callable[[str], Measure]:
-    """The error of a probe after the last layer over that after the first, at the last position."""
-
-    def of_variant(variant: str) -> Measure:
-        def measure(records: Records) -> np.ndarray:
-            errors = records.array(variant, name)[:, :, -1]
-            return errors[:, -1] / errors[:, 1]
-
-        return measure
-
-    return of_variant
-
-
-def probe_at(variant: str, offsets: tuple[int, ...], name: str = "binding_probes") -> Measure:
-    """The largest error of decoding the observations so many tokens back."""
-    return lambda records: records.array(variant, name)[:, list(offsets)].max(axis=1)
-
-
-def horizon(variant: str, name: str = "binding_probes") -> Measure:
-    """How many observations in a row, from the last one back, are decoded from the last token."""
-
-    def measure(records: Records) -> np.ndarray:
-        errors = records.array(variant, name)
-        found = np.cumprod(errors < BOUND, axis=1).sum(axis=1).astype(float)
-        return np.where(np.isfinite(errors).all(axis=1), found, np.nan)
-
-    return measure
-
-
-# ---- curves ----------------------------------------------------------------------------------------------------
-
-
-def spread(name: str) -> Measure:
-    """By how much a relative loss varies over sizes: largest over smallest, minus one."""
-
-    def measure(records: Records) -> np.ndarray:
-        losses = records.array("predictors", f"{name}_losses")
-        return losses.max(axis=1) / losses.min(axis=1) - 1.0
-
-    return measure
-
-
-def growth(name: str) -> Measure:
-    """A relative loss at the largest size over that at the smallest."""
-
-    def measure(records: Records) -> np.ndarray:
-        losses = records.array("predictors", f"{name}_losses")
-        return losses[:, -1] / losses[:, 0]
-
-    return measure
-
-
-def shot_ratio(name: str, above: int, below: int) -> Measure:
-    """A few-shot loss at one pair over that at another, counted from one."""
-
-    def measure(records: Records) -> np.ndarray:
-        losses = records.array("few-shot", name)
-        return losses[:, above - 1] / losses[:, below - 1]
-
-    return measure
-
-
-def last_shot(name: str) -> Measure:
-    def measure(records: Records) -> np.ndarray:
-        losses = records.array("few-shot", name)
-        return losses[:, -1] / losses[:, 1]
-
-    return measure
+    return (
+        Claim(
+            id=f"5{first}",
+            statement=f"Layer by layer, more can be decoded of {what}",
+            source=f"{SOURCE} (probing)",
+            paper=paper,
+            quantity="rank correlation of depth with the negative probe error at the last position",
+            measure=deepest(rank_correlation(f"{name}_probes")),
+            threshold=at_least(1.0),
+            control=Control("the model before training, the worst seed counts", worst_untrained),
+            over_seeds="every",
+            scales=DEEPER,
+        ),
+        Claim(
+            id=f"5{second}",
+            statement=f"After the last layer, much more can be decoded than after the first of {what}",
+            source=f"{SOURCE} (probing)",
+            paper=paper,
+            quantity="probe error after the last layer / after the first, at the last position",
+            measure=deepest(last_over_first(f"{name}_probes")),
+            threshold=at_most(0.6),
+            control=Control("the model before training", deepest(last_over_first(f"untrained_{name}_probes"))),
+            scales=DEEPER,
+        ),
+    )
 
 
 CLAIMS = (
@@ -190,8 +87,8 @@ CLAIMS = (
         measure=deviation(ratio("linear-1", "interpolated_with_descent/loss", "loss")),
         threshold=at_most(0.05),
         control=Control(
-            "averaged with the compressed products of another seed, whose heads do not correspond",
-            deviation(ratio("linear-1", "interpolated_with_another/loss", "loss")),
+            "averaged with the products of the layer before training",
+            deviation(ratio("linear-1", "interpolated_with_untrained/loss", "loss")),
         ),
     ),
     Claim(
@@ -225,8 +122,8 @@ CLAIMS = (
         measure=over_depths(np.min, "loss", "least_squares_loss"),
         threshold=at_least(1.0),
         control=Control(
-            "a layer on the one system it was trained on, which it need not learn in context",
-            ratio("fixed-system", "loss", "least_squares_loss"),
+            "who knows the system, whose loss is that of the noise alone",
+            lambda records: noise_loss(records) / records.final("linear-1", "least_squares_loss"),
         ),
         scales=DEEPER,
     ),
@@ -304,42 +201,9 @@ CLAIMS = (
         ),
         scales=DEEPER,
     ),
-    *(
-        claim
-        for number, (name, what) in enumerate(
-            {"target": "next observation", "preconditioning": "preconditioned observation"}.items()
-        )
-        for claim in (
-            Claim(
-                id="5" + "ac"[number],
-                statement=f"Layer by layer, more of the {what} can be decoded",
-                source=f"{SOURCE} (probing)",
-                paper="probe errors fall with depth and with the length of the context",
-                quantity="rank correlation of depth with the negative probe error at the last position",
-                measure=deepest(rank_correlation(f"{name}_probes")),
-                threshold=at_least(1.0),
-                control=Control(
-                    "the model before training, the worst seed counts",
-                    lambda records, name=name: np.full(
-                        len(records.seeds), deepest(rank_correlation(f"untrained_{name}_probes"))(records).min()
-                    ),
-                ),
-                over_seeds="every",
-                scales=DEEPER,
-            ),
-            Claim(
-                id="5" + "bd"[number],
-                statement=f"After the last layer much more of the {what} can be decoded than after the first",
-                source=f"{SOURCE} (probing)",
-                paper="probe errors fall with depth and with the length of the context",
-                quantity="probe error after the last layer / after the first, at the last position",
-                measure=deepest(last_over_first(f"{name}_probes")),
-                threshold=at_most(0.6),
-                control=Control("the model before training", deepest(last_over_first(f"untrained_{name}_probes"))),
-                scales=DEEPER,
-            ),
-        )
-    ),
+    *probe_claims("a", "b", "target", "the next observation"),
+    *probe_claims("c", "d", "preconditioning", "the preconditioned observation, solved for exactly"),
+    *probe_claims("e", "f", "six_steps", "the preconditioned observation, approximated by six steps"),
     Claim(
         id="6",
         statement="A softmax layer and a mesa layer are as good as a deep softmax model, on all three kinds of systems",
@@ -442,8 +306,8 @@ CLAIMS = (
         measure=deviation(deepest(lambda variant: ratio(variant, "interpolated/loss", "loss"))),
         threshold=at_most(0.05),
         control=Control(
-            "averaged with the compression of another seed, whose heads do not correspond",
-            deviation(deepest(lambda variant: ratio(variant, "interpolated_with_another/loss", "loss"))),
+            "averaged with the products of the model before training",
+            deviation(deepest(lambda variant: ratio(variant, "interpolated_with_untrained/loss", "loss"))),
         ),
         scales=DEEPER,
     ),

@@ -122,7 +122,7 @@ class Config:
     scaling_sizes: tuple[int, ...] = (4, 6, 10, 20, 40, 60)
     """Sizes of observations at which predictors without training are compared, with four times the length."""
     scaling_sequences: int = 64
-    """Sequences behind the losses of the largest size, and in proportion more behind smaller ones."""
+    """Sequences behind the losses of the largest size; more behind smaller ones, whose losses vary more."""
     linear: Training = field(default_factory=Training)
     mesa: Training = field(default_factory=Training)
     observations: Training = field(default_factory=Training)

@@ -65,6 +65,7 @@ def measure_linear(config: Config, cells: Cells, depth: int) -> None:
             "interpolated/": _averaged(model, _compressed(model, config)),
             "interpolated_with_descent/": _averaged(model, _compressed(model, config, **DESCENT)),
             "interpolated_with_another/": _averaged(model, _compressed(other, config)),
+            "interpolated_with_untrained/": _averaged(model, untrained),
         }
         losses = {f"{name}losses": mean_losses(_reads_observations(one), task, batch) for name, one in models.items()}
         losses |= {f"{name}_losses": mean_losses(predict, task, batch) for name, predict in predictors.items()}
@@ -185,15 +186,24 @@ def _first_products(model: SequenceRegressor) -> tuple[Float[Array, "h d d"], Fl
 def _probed(
     config: Config, cells: Cells, task: LinearSystem, model: PyTree, untrained: PyTree, ridge: Array
 ) -> dict[str, Array]:
-    """Errors `[seeds, layers, positions]` of decoding the target and the preconditioned observation."""
+    """Errors `[seeds, layers, positions]` of decoding the target and the preconditioned observation.
+
+    The latter is solved for exactly, and once more approximated by six steps as in the paper: where the observations
+    hardly span the space, the inverse is so large that few sequences make up all of its variance.
+    """
     count = config.evaluation_sequences
+    six = tuned_preconditioning(task, 7, config.tuning_steps)
 
     @eqx.filter_jit
     @eqx.filter_vmap
     def errors(key: Key[Array, ""], model: PyTree) -> dict[str, Array]:
         batch = sample_batch(task, key, 2 * count, split="test")
         hidden = jnp.stack(jax.vmap(lambda one: jnp.stack(model.hidden_states(constructed_tokens(one))))(batch.inputs))
-        targets = {"target": batch.target, "preconditioning": jax.vmap(partial(_inverse, ridge))(batch.inputs)}
+        targets = {
+            "target": batch.target,
+            "preconditioning": jax.vmap(partial(_inverse, ridge))(batch.inputs),
+            "six_steps": jax.vmap(lambda one: six.iterates(one)[-1])(batch.inputs),
+        }
 
         def of_layer(activations: Float[Array, "b t d"]) -> dict[str, Float[Array, "t"]]:
             return {

@@ -8,11 +8,16 @@ import numpy as np
 from ...lab.report.plots import band, curve_table, heat, line_at, pivot
 from ...lab.store import Records
 from ...lab.study import Figure, Table
-from .claims import BOUND, DEEPER, depths
+from .claims import DEEPER
 from .configuration import REGIMES
+from .quantities import BOUND, depths
 
 Columns = dict[str, list[Any]]
-PROBES = (("next observation", "target_probes"), ("preconditioned observation", "preconditioning_probes"))
+PROBES = (
+    ("next observation", "target_probes"),
+    ("preconditioned observation", "preconditioning_probes"),
+    ("preconditioned observation, six steps", "six_steps_probes"),
+)
 
 
 def _table(rows: Iterable[tuple[Any, ...]], *names: str) -> Columns:
@@ -105,7 +110,7 @@ def _probe_data(records: Records) -> Table:
 
 
 def _draw_probes(canvas: Any, table: Table) -> None:
-    panels = canvas.subplots(2, 1, sharex=True)
+    panels = canvas.subplots(len(PROBES), 1, sharex=True)
     for axes, name in zip(panels, dict.fromkeys(table["decoded"]), strict=True):
         layers, positions, errors = pivot(table, "depth", "position", "error", decoded=name)
         names = ["tokens", *(f"layer {layer}" for layer in layers[1:])]
@@ -301,7 +306,7 @@ FIGURES = (
         "The error falls with depth and with the length of the context.",
         _probe_data,
         _draw_probes,
-        size=(6.4, 4.4),
+        size=(6.4, 5.6),
         scales=DEEPER,
     ),
     Figure(

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Key
 from ...lab.cells import Cells
 from ...nn.in_context.least_squares_predictors import kernel_regression_predictor, least_squares_predictor
 from ...tasks.dynamics import LinearSystem
+from ...tasks.task import Example
 from ...train.supervised import sample_batch
 from .configuration import Config
 
@@ -20,12 +21,12 @@ def measure_predictors(config: Config, cells: Cells) -> None:
     """Losses in units of that of predicting zero, where the context is four times as long as an observation is wide.
 
     Without noise, which would add up along a sequence, and sequences are the longer the larger the system. Small
-    systems are drawn more often: all losses are means over as many coordinates.
+    systems are drawn more often, or the chance of which ones would hide what the size does.
     """
     found: dict[str, list[Array]] = {"least_squares": [], "kernel_regression": []}
     for size in config.scaling_sizes:
         task = LinearSystem(size, length=4 * size, process_noise=0.0)
-        count = -(-config.scaling_sequences * max(config.scaling_sizes) // size)
+        count = round(config.scaling_sequences * (max(config.scaling_sizes) / size) ** 2)
         losses = eqx.filter_jit(jax.vmap(lambda key, task=task, count=count: _losses(task, key, count)))(
             cells.keys(f"size {size}")
         )
@@ -41,8 +42,11 @@ def _losses(task: LinearSystem, key: Key[Array, ""], count: int) -> tuple[Float[
 
     def best(predict, numbers) -> Float[Array, ""]:
         def loss(number: Float[Array, ""]) -> Float[Array, ""]:
-            # One sequence after the other: the moments of all at once need much memory in large systems.
-            losses = jax.lax.map(lambda example: task.loss(predict(example.inputs, number), example), batch)
+            # A few sequences at once: the moments of all would need much memory in large systems.
+            def of_sequence(example: Example) -> Float[Array, ""]:
+                return task.loss(predict(example.inputs, number), example)
+
+            losses = jax.lax.map(of_sequence, batch, batch_size=max(1, 240 // task.size))
             return jnp.mean(losses) / zero
 
         return jnp.min(jax.lax.map(loss, jnp.asarray(numbers, jnp.float32)))

@@ -15,7 +15,7 @@ from ...core.rng import named_key
 from ...lab.cells import Cells
 from ...learn.backpropagation import Backpropagation
 from ...nn.in_context.least_squares_predictors import least_squares_predictor
-from ...nn.in_context.preconditioning import preconditioned_gd
+from ...nn.in_context.preconditioning import preconditioned, preconditioned_gd
 from ...nn.in_context.sequence_gd import sequence_gd
 from ...nn.in_context.step_size import line_search
 from ...tasks.dynamics import LinearSystem
@@ -146,6 +146,12 @@ class Coefficients(eqx.Module):
     step_size: Float[Array, ""]
     ridge: Float[Array, ""]
     start: Float[Array, ""]
+
+    def iterates(self, observations: Float[Array, "t n"]) -> Float[Array, "i t n"]:
+        """The observations, preconditioned more and more, with the clip of the models."""
+        return preconditioned(
+            observations, self.alphas, self.betas, ridge=self.ridge, start=self.start, limit=LIMIT
+        )  # fmt: skip
 
     def predict(self, observations: Float[Array, "t n"]) -> Float[Array, "t n"]:
         """Preconditioned gradient descent with the clip of the models."""
