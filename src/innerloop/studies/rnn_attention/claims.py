@@ -137,6 +137,18 @@ CLAIMS = (
         scales=TRAINED,
     ),
     Claim(
+        id="3c",
+        statement="With multipliers of exactly zero and one it is the teacher's attention, and nothing else",
+        source=f"{SOURCE} (the algorithm read out of the weights); the rounding is ours",
+        paper="the trained weights are the construction, up to its invariances",
+        quantity="relative error of the cubic tensor after rounding all multipliers and some more training",
+        measure=value(neurons("most"), "refit/tensor_error"),
+        threshold=at_most(0.05),
+        control=Control("the teacher of another seed", value(neurons("most"), "refit/mismatched_tensor_error")),
+        over_seeds="every",
+        scales=TRAINED,
+    ),
+    Claim(
         id="4a",
         statement="Without the gate after the neurons attention is not found",
         source=f"{SOURCE} (one-sided gating)",

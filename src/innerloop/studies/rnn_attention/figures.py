@@ -62,7 +62,7 @@ def _draw_sizes(canvas: Any, table: Table) -> None:
         line_at(axes, table["generic"][0], "d²+d" if axes is left else "", along="y", side="end")
         axes.set_xlabel("neurons")
     left.set(yscale="log", ylabel="relative error")
-    left.legend(loc="upper right", bbox_to_anchor=(1.0, 0.88))
+    canvas.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     right.set(ylabel=f"share of seeds with error ≤ {SUCCESS:g}", ylim=(-0.05, 1.05))
 
 
@@ -92,7 +92,7 @@ def _draw_multipliers(canvas: Any, table: Table) -> None:
         axes.bar(np.arange(len(names)) + offset, heights, width=0.38, label=label)
     axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
     axes.set(xlabel="multiplier λ", ylabel="share of the contribution")
-    axes.legend(loc="upper center")
+    axes.legend(loc="upper left", bbox_to_anchor=(0.2, 1.0))
 
 
 def _weights_data(records: Records) -> Table:
@@ -151,7 +151,7 @@ def _draw_errors(canvas: Any, table: Table) -> None:
 def _regression_data(records: Records) -> Table:
     regression = records.config.regression
     names = {special(records): f"gated linear RNN, {regression.special} neurons"}
-    if records.run.scale in TRAINED:
+    if "regression-architectures" in records.config.parts:
         names[f"regression-{regression.generic}"] = f"gated linear RNN, {regression.generic} neurons"
         names |= {f"regression-{name}": LABELS[name] for name in records.config.regression_architectures}
     names["regression-shuffled"] = "on shuffled labels"

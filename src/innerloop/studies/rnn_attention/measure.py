@@ -92,7 +92,8 @@ def _imitation(config: Config, cells: Cells) -> None:
     cells.record(errors, step=imitation.steps)
     if name == "neurons":
         others = jax.tree.map(lambda leaf: jnp.roll(leaf, 1, axis=0), teachers)
-        found = _each(algorithm, cells.keys("identify"), model.layer, untrained.layer, teachers, others)
+        layers = {prefix: models[prefix].layer for prefix in ("", "untrained/", "refit/")}
+        found = _each(algorithm, cells.keys("identify"), layers, teachers, others)
         numbers = {name: value for name, value in found.items() if value.ndim == 1}
         cells.record(numbers, step=imitation.steps)
         arrays = {name: value for name, value in found.items() if value.ndim > 1}

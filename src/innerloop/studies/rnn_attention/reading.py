@@ -15,23 +15,21 @@ from ...tasks.regression import LinearRegression
 from ...train.supervised import sample_batch
 
 SEQUENCES = 200  # behind contributions and probes
+ACTIVE = 1e-2  # the least contribution of a neuron that counts, in units of the largest
 SHOWN = 200  # predictions stored for the figure
 
 
 def algorithm(
-    key: Key[Array, ""],
-    model: GatedLinearRNN,
-    untrained: GatedLinearRNN,
-    teacher: AttentionTeacher,
-    other: AttentionTeacher,
+    key: Key[Array, ""], models: dict[str, GatedLinearRNN], teacher: AttentionTeacher, other: AttentionTeacher
 ) -> dict[str, Array]:
-    """Which neurons matter in a trained and in an untrained network, and whether they compute the teacher."""
+    """Which neurons matter in networks, and whether they compute the teacher or another one; names get prefixes."""
     xs = sample_batch(teacher, key, SEQUENCES, split="test").inputs
     found: dict[str, Array] = {}
-    for prefix, one in (("", model), ("untrained/", untrained)):
+    for prefix, one in models.items():
         reading = identify(one, xs)
         extreme = reading.is_memory | reading.is_forget
         found |= {
+            f"{prefix}active": jnp.sum(reading.contribution >= ACTIVE * jnp.max(reading.contribution)).astype(float),
             f"{prefix}extreme_share": jnp.sum(jnp.where(extreme, reading.contribution, 0.0)),
             f"{prefix}tensor_error": tensor_error(reading.tensor, _tensor(teacher)),
             f"{prefix}mismatched_tensor_error": tensor_error(reading.tensor, _tensor(other)),
