@@ -149,7 +149,7 @@ class Config:
     def variants(self) -> tuple[str, ...]:
         """The names of what is run."""
         compared = (f"{benchmark}-{layer}" for benchmark in self.benchmarks for layer in self.layers)
-        return (*TRAINING_FREE, *compared, *(PARITY if self.with_parity else ()))
+        return (*TRAINING_FREE, *(PARITY if self.with_parity else ()), *compared)
 
 
 SMOKE = Config(layers=(), benchmarks=(), with_parity=False)

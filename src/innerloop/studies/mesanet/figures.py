@@ -43,9 +43,9 @@ def _draw_recall(canvas: Any, table: Table) -> None:
     axes = canvas.subplots()
     for memory in dict.fromkeys(table["memory"]):
         _, pairs, errors = pivot(table, "seed", "pairs", "error", memory=memory)
-        band(axes, pairs, np.maximum(errors, 1e-16), memory, spread="range")
+        band(axes, pairs, np.maximum(errors, 1e-6), memory, spread="range")
     line_at(axes, 32.0, "channels", along="y", side="start")
-    axes.set(xlabel="pairs stored", ylabel="relative squared error", yscale="log")
+    axes.set(xlabel="pairs stored", ylabel="relative squared error", yscale="log", ylim=(0.01, 5))
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
@@ -212,7 +212,8 @@ FIGURES = (
     Figure(
         "recall-error",
         "Recall without training",
-        "Random unit keys of 32 channels are stored once and read; bands are ranges over seeds.",
+        "Random unit keys of 32 channels are stored once and read; bands are ranges over seeds. Next to no regulariser"
+        " leaves next to no error up to 32 pairs, far below the panel.",
         "What the optimal memory is for; no figure of the paper.",
         _recall_data,
         _draw_recall,
