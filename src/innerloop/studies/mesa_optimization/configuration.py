@@ -30,7 +30,7 @@ class Systems:
     partial_size: int = 2
     """Of an observation of it."""
     network_size: int = 20
-    """Hidden units of the map in nonlinear systems."""
+    """Hidden units of the map in nonlinear systems, whose state is kept in [-2, 2]."""
 
     def __post_init__(self):
         for name in ("size", "partial_state", "partial_size", "network_size"):
