@@ -29,6 +29,11 @@ def special(records: Records) -> str:
     return f"regression-{records.config.regression.special}"
 
 
+def generic(records: Records) -> str:
+    """The regression variant with as many neurons as the compressed construction for any attention."""
+    return f"regression-{records.config.regression.generic}"
+
+
 def value(variant: Name, name: str) -> Measure:
     """A recorded number."""
     return lambda records: records.final(variant if isinstance(variant, str) else variant(records), name)
@@ -196,6 +201,18 @@ CLAIMS = (
         threshold=at_most(0.01),
         control=Control("trained on shuffled labels", value("regression-shuffled", "distance")),
         over_seeds="every",
+    ),
+    Claim(
+        id="5c",
+        statement="With more neurons than gradient descent needs its predictions are those of gradient descent, too",
+        source=f"{SOURCE} (in-context regression)",
+        paper="the same algorithm",
+        quantity="squared distance of the predictions / their power, neurons as for any attention on these tokens",
+        measure=value(generic, "distance"),
+        threshold=at_most(0.01),
+        control=Control("trained on shuffled labels", value("regression-shuffled", "distance")),
+        over_seeds="every",
+        scales=TRAINED,
     ),
     Claim(
         id="6a",

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ...lab.report.figures import INK
 from ...lab.report.plots import band, curve_table, heat, line_at, pivot
 from ...lab.store import Records
 from ...lab.study import Figure, Table
@@ -166,10 +167,11 @@ def _draw_regression(canvas: Any, table: Table) -> None:
     for label in dict.fromkeys(table["curve"]):
         _, steps, values = pivot(table, "seed", "step", "value", curve=label)
         if steps == [-1]:
-            line_at(axes, float(np.mean(values)), label, side="start")
+            axes.axhline(float(np.mean(values)), color=INK, linewidth=0.9, linestyle=(0, (3, 2)), label=label)
         else:
             band(axes, steps, values, label, spread="range")
-    axes.set(xlabel="training step", ylabel="test loss", yscale="log")
+    # The first steps, in which losses fall from far above what zero would have, are left out of the picture.
+    axes.set(xlabel="training step", ylabel="test loss", yscale="log", ylim=(0.4, 12.0))
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
 
 
