@@ -204,7 +204,7 @@ _ENTRIES = (
         arxiv="2309.01775",
         spec=10,
         wing="nn",
-        minutes={"smoke": 1, "laptop": 33},
+        minutes={"smoke": 1.0, "laptop": 33.0},
         summary="Linear recurrence with multiplicative gates can be exactly linear self-attention, and"
         " trained gated recurrent networks find that solution.",
     ),
