@@ -155,7 +155,7 @@ def _binding(config: Config, task: LinearSystem, key: Key[Array, ""], model: PyT
     def after_first(observations: Float[Array, "t n"]) -> Float[Array, "t d"]:
         return sequence_model.hidden_states(observations)[0][1]
 
-    tokens = jax.vmap(after_first)(batch.inputs)
+    tokens = jax.lax.map(after_first, batch.inputs, batch_size=250)
     offsets = jnp.arange(min(OFFSETS, task.length))
     targets = batch.inputs[:, ::-1][:, : len(offsets)]
 

@@ -41,8 +41,13 @@ def system(config: Config, regime: str = "full", **changes: Any) -> LinearSystem
 
 
 def mean_losses(predict: Callable[[Array], Array], task: Any, batch: Any) -> Float[Array, "t"]:
-    """The mean loss at each position over a batch of examples."""
-    return jnp.mean(jax.vmap(lambda example: task.losses(predict(example.inputs), example))(batch), axis=0)
+    """The mean loss at each position over a batch of examples, some at a time: thousands at once need gigabytes."""
+
+    def of_example(example: Any) -> Float[Array, "t"]:
+        return task.losses(predict(example.inputs), example)
+
+    count = len(jax.tree.leaves(batch)[0])
+    return jnp.mean(jax.lax.map(of_example, batch, batch_size=min(count, 250)), axis=0)
 
 
 def make(cells: Cells, draw: Callable[[Key[Array, ""]], PyTree]) -> PyTree:
