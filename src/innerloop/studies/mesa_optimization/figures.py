@@ -61,7 +61,7 @@ def _draw_position(canvas: Any, table: Table) -> None:
     axes = canvas.subplots()
     _bands(axes, table, "position", "loss")
     axes.set(xlabel="position in the sequence", ylabel="test loss", ylim=(0, None))
-    axes.legend(loc="lower left", fontsize=8)
+    axes.legend(loc="upper right", fontsize=8)
 
 
 def _depth_data(records: Records) -> Table:
@@ -269,7 +269,7 @@ def _draw_observed(canvas: Any, table: Table) -> None:
         for label in dict.fromkeys(table["curve"]):
             _, steps, values = pivot(table, "seed", "step", "value", system=regime, curve=label)
             if steps == [-1]:
-                line_at(axes, float(np.mean(values)), label)
+                line_at(axes, float(np.mean(values)), label, side="start")
             elif steps:
                 band(axes, steps, values, label, spread="range")
         axes.set(title=title, xlabel="training step")
