@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from ...lab.report.figures import INK
 from ...lab.report.plots import band, heat, line_at, pivot
 from ...lab.study import Figure, Table
 from . import tables
@@ -129,7 +130,7 @@ def _draw_text(canvas: Any, table: Table) -> None:
             axes.plot(
                 changes, np.arange(1, len(changes) + 1) / len(changes), label=f"{partner}: {100 * better:.0f}% better"
             )
-        line_at(axes, 0.0, "", along="y")
+        axes.vlines(0.0, 0.0, 1.0, color=INK, linewidth=0.9, linestyles="dashed")
         axes.set(title=mode, xlabel="change in bits per character", ylim=(0, 1.45), yticks=np.arange(0, 1.01, 0.25))
         axes.legend(loc="upper left")
     panels[0].set_ylabel("share of pairs")
@@ -145,9 +146,8 @@ def _draw_regression(canvas: Any, table: Table) -> None:
     axes.set_xticks(
         range(len(ways)), [names.get(way, way) for way in ways], rotation=35, ha="right", rotation_mode="anchor"
     )
-    axes.set(ylabel="squared error")
+    axes.set(ylabel="squared error", yscale="log", ylim=(0.5 * min(table["error"]), 6 * max(table["error"])))
     axes.legend(loc="upper right", ncols=2)
-    axes.set_ylim(0, 1.2 * max(table["error"]))
 
 
 def _draw_order(canvas: Any, table: Table) -> None:

@@ -163,7 +163,7 @@ def order(records: Records) -> Table:
     table: Columns = {"contexts": [], "way": [], "seed": [], "loss": []}
     rows = (("forgetful", "complementary", "gates that start lower"), ("changing", "newest", "new values of old keys"))
     for variant, kind, label in rows:
-        for way in ("first", "second", "average", "sum", "decay", "sequential"):
+        for way in ("first", "second", "average", "sum", "decay", "reversed decay", "sequential"):
             for seed, value in zip(records.seeds, records.final(variant, f"{kind}/{way}/loss"), strict=True):
                 _add(table, label, LABELS.get(way, way), int(seed), float(value))
     return table
