@@ -20,5 +20,5 @@ study = Study(
     figures=FIGURES,
     substitutes="Instead of the pretrained Mamba-2.8b and its word maps: small models of gated linear attention,"
     " trained here, and random maps from key symbols to value symbols; a character model of the Brown corpus for text."
-    " At scale smoke all sizes are halved.",
+    " At scale smoke sizes are halved, training is short, and the exact claims alone are judged.",
 )

@@ -122,6 +122,7 @@ CLAIMS = (
         threshold=at_least(0.95),
         control=Control("no state (chance level)", value("no_state_seen")),
         over_seeds="every",
+        scales=DEEPER,
     ),
     Claim(
         id="2a",
@@ -169,6 +170,7 @@ CLAIMS = (
         threshold=at_least(0.3),
         control=Control("the second state is one of another skill", gain("foreign average")),
         over_seeds="every",
+        scales=DEEPER,
     ),
     Claim(
         id="3b",
@@ -180,6 +182,7 @@ CLAIMS = (
         threshold=at_least(0.3),
         control=Control("the second state is one of another skill", gain("foreign decay")),
         over_seeds="every",
+        scales=DEEPER,
     ),
     Claim(
         id="3c",
@@ -203,6 +206,7 @@ CLAIMS = (
         threshold=at_most(1.0),
         control=Control("the line to a state of another skill", valley("complementary_foreign_path_loss")),
         over_seeds="every",
+        scales=DEEPER,
     ),
     Claim(
         id="5a",

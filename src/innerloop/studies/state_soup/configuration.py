@@ -148,7 +148,12 @@ class Config:
                 raise UnknownNameError("variant", name, VARIANTS)
 
 
-SMOKE = Config(skills=SMALL, evaluation_tasks=128, queries_per_skill=4, variants=("skills",))
+SMOKE = Config(
+    skills=replace(SMALL, training=replace(SMALL.training, steps=150)),
+    evaluation_tasks=128,
+    queries_per_skill=4,
+    variants=("skills",),
+)
 LAPTOP = Config(
     skills=SkillModel(training=Training(learning_rate=4e-3, warm_up=50, steps=600)),
     queries_per_skill=4,
