@@ -65,4 +65,3 @@ class Checked(AbstractSequenceLayer):
             return tree
         bad = ~all_finite(tree)
         return eqx.error_if(tree, bad, f"{type(self.layer).__name__}: {what} is not finite")
-

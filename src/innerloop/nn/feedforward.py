@@ -90,9 +90,7 @@ class GatedPerceptron(eqx.Module):
         keys = jax.random.split(key, 3)
         self.gate = truncated_normal(keys[0], (width, hidden_size), fan_in=width)
         self.hidden = truncated_normal(keys[1], (width, hidden_size), fan_in=width)
-        self.output = truncated_normal(
-            keys[2], (hidden_size, width), fan_in=hidden_size, variance=output_variance
-        )
+        self.output = truncated_normal(keys[2], (hidden_size, width), fan_in=hidden_size, variance=output_variance)
 
     def __call__(self, xs: Float[Array, "t d"]) -> Float[Array, "t d"]:
         """Each token on its own."""
