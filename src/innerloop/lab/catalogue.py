@@ -58,6 +58,7 @@ _ENTRIES = (
         summary="A recurrent layer that solves its in-context regression to the optimum at every token, by"
         " conjugate gradients in chunks, models language better than layers that take one online gradient"
         " step.",
+        minutes={"smoke": 0.4, "laptop": 20},
     ),
     Paper(
         study="low-rank-attention",
