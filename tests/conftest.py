@@ -24,6 +24,13 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
+def pytest_collection_modifyitems(items):
+    """Slow tests compile dozens of programs: what bounds the others would end them on a busy machine."""
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.timeout(1200))
+
+
 @pytest.fixture
 def x64():
     """Run one test in float64."""

@@ -34,7 +34,7 @@ LAYERS = {
     ),
     "softmax": lambda: SoftmaxSelfAttention(projections(), capacity=32, chunk_size=4),
     "softmax, biases": lambda: SoftmaxSelfAttention(projections(True), capacity=32, scale=0.4, chunk_size=5),
-    "mixture": lambda: SoftmaxSelfAttention(projections(), capacity=16, mix=jnp.asarray(0.7, float), chunk_size=4),
+    "mixture": lambda: SoftmaxSelfAttention(projections(), capacity=32, mix=jnp.asarray(0.7, float), chunk_size=4),
 }
 SCORES = {
     "linear": oracle.linear(1.0),

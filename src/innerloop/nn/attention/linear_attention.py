@@ -20,7 +20,8 @@ class LinearSelfAttention(AbstractMemoryLayer):
     of the paper, where the query token is not among the keys and values.
 
     ```python
-    >>>     >>> from innerloop.nn import LinearSelfAttention, Projections
+    >>> import jax
+    >>> from innerloop.nn import LinearSelfAttention, Projections
     >>> layer = LinearSelfAttention(Projections.random(5, 2, 3, key=jax.random.key(0)))
     >>> outputs, memory = layer(jax.random.normal(jax.random.key(1), (7, 5)))
     >>> outputs.shape, memory.shape
