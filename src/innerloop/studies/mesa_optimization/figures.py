@@ -99,10 +99,7 @@ def _probe_data(records: Records) -> Table:
     variant = f"linear-{depths(records)[-1]}"
     rows = [
         (panel, depth, position, float(error))
-        for panel, name in (
-            ("next observation", "target_probes"),
-            ("preconditioned observation", "preconditioning_probes"),
-        )
+        for panel, name in PROBES
         for depth, row in enumerate(records.array(variant, name).mean(axis=0))
         for position, error in enumerate(row, 1)
     ]
@@ -116,9 +113,7 @@ def _draw_probes(canvas: Any, table: Table) -> None:
         names = ["tokens", *(f"layer {layer}" for layer in layers[1:])]
         shown = [str(position) if position % 5 == 0 or position == 1 else "" for position in positions]
         heat(axes, errors, rows=names, columns=shown, label="error", limits=(0.0, 1.0), values=False)
-        axes.set_title(
-            f"decoding the {name}" if name != "preconditioned" else "decoding the preconditioned observation"
-        )
+        axes.set_title(f"decoding the {name}")
     panels[-1].set_xlabel("position in the sequence")
 
 
@@ -302,7 +297,8 @@ FIGURES = (
         "probes",
         "What can be decoded after each layer",
         "Normalised error of linear probes, one for each layer and position, on sequences they were not fitted to:"
-        " deepest model, mean over seeds. 1 is nothing.",
+        " deepest model, mean over seeds. 1 is nothing. The preconditioned observation is solved for exactly, or"
+        " approximated by six tuned steps.",
         "The error falls with depth and with the length of the context.",
         _probe_data,
         _draw_probes,
