@@ -100,7 +100,13 @@ def _draw_mad(canvas: Any, table: Table) -> None:
         [[np.mean(pivot(table, "seed", "task", "accuracy", layer=one)[2], axis=0)[i] for i in range(len(tasks))]
          for one in layers]
     )  # fmt: skip
-    heat(axes, means, rows=layers, columns=[task.replace(" ", "\n") for task in tasks], label="accuracy", limits=(0, 1))
+    heat(axes, 100 * means, rows=layers, columns=_broken(tasks), label="accuracy, %", limits=(0, 100))
+    axes.tick_params(labelsize=8.5)
+
+
+def _broken(tasks: list[str]) -> list[str]:
+    """Names of tasks in lines short enough to stand side by side."""
+    return [task.replace(" ", "\n").replace("memo", "memo-\n").replace("comp", "com-\np") for task in tasks]
 
 
 def _scores_data(records: Records) -> Table:
@@ -127,8 +133,8 @@ def _draw_scores(canvas: Any, table: Table) -> None:
         _, layers, scores = pivot(table, "seed", "layer", "score", panel=panel)
         for place, column in enumerate(scores.T):
             interval = mean_interval(column)
-            (drawn,) = axes.plot(column, np.full(len(column), place), "o", alpha=0.5, markersize=4)
-            axes.plot([interval.low, interval.high], [place, place], color=drawn.get_color(), linewidth=1.2)
+            (drawn,) = axes.plot(column, np.full(len(column), place), "o", color="C0", alpha=0.5, markersize=4)
+            axes.plot([interval.low, interval.high], [place, place], "-", color=drawn.get_color(), linewidth=1.2)
             axes.plot([interval.estimate], [place], "|", color=drawn.get_color(), markersize=13)
         axes.set_yticks(range(len(layers)), layers)
         spread = float(scores.max() - scores.min()) or 1.0
@@ -154,8 +160,8 @@ def _rates_data(records: Records) -> Table:
 def _draw_rates(canvas: Any, table: Table) -> None:
     axes = canvas.subplots()
     layers, tasks, rates = pivot(table, "layer", "task", "rate")
-    names = [task.replace(" ", "\n") for task in tasks]
-    heat(axes, 1000 * rates, rows=layers, columns=names, label="learning rate, thousandths", values=True)
+    heat(axes, 1000 * rates, rows=layers, columns=_broken(tasks), label="learning rate, thousandths", values=True)
+    axes.tick_params(labelsize=8.5)
 
 
 def _position_data(records: Records) -> Table:
@@ -232,7 +238,7 @@ FIGURES = (
         "scores",
         "Six layers on three benchmarks",
         "Dots are seeds, bars 95% intervals of the mean (cut where they leave the panel). As many parameters and the"
-        " same grid of learning rates for all.",
+        " same grid of learning rates for all; only softmax attention has no short convolution.",
         "MesaNet is the best recurrent layer, near softmax attention.",
         _scores_data,
         _draw_scores,
