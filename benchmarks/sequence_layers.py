@@ -84,11 +84,12 @@ def call(program, inputs):
 
 
 def products(flops: float):
-    """As many operations in products of 64 x 64 matrices, two thousand at once: the floor of layers made of them."""
-    a, b = np.random.default_rng(0).standard_normal((2, 2048, SIZE, SIZE)).astype(np.float32)
+    """As many operations in products of 64 x 64 matrices that fit into the cache: the floor of layers made of them."""
+    count = 128
+    a, b = np.random.default_rng(0).standard_normal((2, count, SIZE, SIZE)).astype(np.float32)
     program = jax.jit(jnp.matmul)
     program(a, b).block_until_ready()
-    one = 2 * SIZE**3 * 2048
+    one = 2 * SIZE**3 * count
     times = max(1, round(flops / one))
 
     def run():
