@@ -58,7 +58,7 @@ _ENTRIES = (
         summary="A recurrent layer that solves its in-context regression to the optimum at every token, by"
         " conjugate gradients in chunks, models language better than layers that take one online gradient"
         " step.",
-        minutes={"smoke": 0.4, "laptop": 20},
+        minutes={"smoke": 0.4, "laptop": 20.0},
     ),
     Paper(
         study="low-rank-attention",
@@ -256,7 +256,7 @@ _ENTRIES = (
         venue="ICML 2023",
         spec=13,
         wing="nn",
-        minutes={"smoke": 0.5, "laptop": 19},
+        minutes={"smoke": 0.5, "laptop": 19.0},
         summary="One linear self-attention layer can be one step of gradient descent on a regression given"
         " in its context, and trained layers become that construction.",
     ),
