@@ -188,6 +188,7 @@ _ENTRIES = (
         summary="Transformers trained to predict the next observation of random dynamical systems bind"
         " neighbouring observations and then run gradient-based optimisation of a regression on their own"
         " context.",
+        minutes={"smoke": 0.8, "laptop": 25.0},
     ),
     Paper(
         study="rnn-attention",

@@ -155,7 +155,7 @@ class Config:
 
 SMOKE = Config(
     scaling_sizes=(4, 20, 60),
-    scaling_sequences=24,
+    scaling_sequences=48,
     linear=Training(steps=3000),
     variants=("predictors", "linear-1"),
 )

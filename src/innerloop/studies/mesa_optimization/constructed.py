@@ -82,7 +82,8 @@ def measure_linear(config: Config, cells: Cells, depth: int) -> None:
     cells.record({name: jnp.broadcast_to(value, (len(cells.seeds),)) for name, value in tuned.items()}, phase="tuned")
     products = eqx.filter_jit(eqx.filter_vmap(_first_products))(model)
     cells.save(query_key=products[0], value_output=products[1])
-    cells.save(**_probed(config, cells, task, model, untrained, ridge))
+    if depth > 1:
+        cells.save(**_probed(config, cells, task, model, untrained, ridge))
 
 
 def measure_fixed_system(config: Config, cells: Cells) -> None:
