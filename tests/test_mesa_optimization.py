@@ -136,12 +136,12 @@ def test_conforms_at_smoke_scale():
     check_study(load("mesa-optimization"), tiny(SMOKE))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_conforms_with_all_variants():
     check_study(load("mesa-optimization"), tiny(LAPTOP), scale="laptop")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_first_steps_at_paper_scale():
     config = tiny(PAPER, variants=("predictors", "linear-6", "mesa", "hybrid-full"))
     study = load("mesa-optimization")

@@ -193,8 +193,7 @@ def little_text(monkeypatch):
     monkeypatch.setattr(text, "brown_corpus", lambda folder=None: [Document("a", "none", letters)])
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(1200)
+@pytest.mark.long
 def test_conforms_with_all_variants(little_text):
     check_study(
         load("mesanet"), tiny(dataclasses.replace(LAPTOP, layers=("mesa", "gla", "delta", "softmax"))), scale="laptop"

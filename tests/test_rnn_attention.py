@@ -90,12 +90,12 @@ def test_conforms_at_smoke_scale():
     check_study(load("rnn-attention"), tiny(SMOKE))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_conforms_with_all_variants():
     check_study(load("rnn-attention"), tiny(LAPTOP), scale="laptop")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_first_steps_at_paper_scale():
     check_study(load("rnn-attention"), tiny(PAPER), scale="paper")
 

@@ -216,18 +216,18 @@ def test_pairs_of_documents_are_of_one_genre():
 # ---- the study ----
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_conforms_at_smoke_scale():
     check_study(load("state-soup"), tiny(SMOKE))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_conforms_with_all_variants(monkeypatch):
     monkeypatch.setattr(text, "corpus", lambda length: il.tasks.CharacterText(some_text(), length=length, held_out=0.2))
     check_study(load("state-soup"), tiny(LAPTOP, variants=VARIANTS), scale="laptop")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_first_steps_at_paper_scale(monkeypatch):
     monkeypatch.setattr(text, "corpus", lambda length: il.tasks.CharacterText(some_text(), length=length, held_out=0.2))
     short = dataclasses.replace(PAPER.skills, training=SHORT)
