@@ -23,6 +23,8 @@ LAYERS = {
     "mesa without convolution": lambda: il.mesa_layer(WIDTH, convolution=None, **SIZES),
     "softmax": lambda: il.softmax_attention_layer(WIDTH, capacity=32, **SIZES),
 }
+# What an mLSTM reads is divided by a sum of products of both signs, which may nearly cancel.
+GAPS = {"mLSTM": {"gradients_agree": "by the initial normaliser to 1.1e-5 in float32 (to 1e-10 in float64)"}}
 # These in every run; all, and in float64, in the slow ones.
 QUICK = ("gated DeltaNet", "mesa")
 
@@ -35,7 +37,7 @@ def test_battery(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in LAYERS if name not in QUICK])
 def test_battery_of_all(name):
-    check_sequence_layer(LAYERS[name](), width=WIDTH)
+    check_sequence_layer(LAYERS[name](), width=WIDTH, expected_failures=GAPS.get(name))
 
 
 @pytest.mark.slow
