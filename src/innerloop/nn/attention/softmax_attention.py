@@ -239,7 +239,9 @@ class SoftmaxSelfAttention(AbstractMemoryLayer):
         visible: Bool[Array, "t n"] | None,
     ) -> Float[Array, "h t v"]:
         scores = jnp.einsum("htk,hnk->htn", queries, keys)
-        weights = masked_softmax(jnp.asarray(self.scale, scores.dtype) * scores, None if visible is None else visible[None])
+        weights = masked_softmax(
+            jnp.asarray(self.scale, scores.dtype) * scores, None if visible is None else visible[None]
+        )
         if self.mix is not None:
             linear = scores if visible is None else jnp.where(visible[None], scores, 0.0)
             share = jax.nn.sigmoid(self.mix).astype(weights.dtype)
