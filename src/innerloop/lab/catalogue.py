@@ -226,7 +226,7 @@ _ENTRIES = (
         wing="nn",
         summary="States of gated-linear recurrent networks can be kept as task vectors, found again by"
         " similarity and mixed linearly, which combines skills without touching a weight.",
-        minutes={"laptop": 22.0},
+        minutes={"smoke": 1.0, "laptop": 22.0},
     ),
     Paper(
         study="online-lru",
