@@ -51,6 +51,7 @@ def commands(path: Path) -> list[str]:
     return [line for line in lines if line.startswith("innerloop ")]
 
 
+@pytest.mark.timeout(900)  # a page compiles whatever it shows
 @pytest.mark.parametrize("path", [path for path in PAGES if blocks(path, "python")], ids=name_of)
 def test_python_blocks_run(path, monkeypatch, tmp_path):
     """All blocks of a page, one after the other, in one namespace, with JAX as a reader has it."""

@@ -213,14 +213,16 @@ class _Broken(AbstractMemoryLayer):
     def step(self, state, x):
         return self.layer.step(state, x)
 
-    def __call__(self, xs, state=None, *, form="chunk"):
+    def __call__(self, xs, state=None, *, form="chunk", resets=None):
         if self.fault == "not causal":
             return self.layer.attend(xs, xs), self.layer.write(state, xs)
-        outputs, final = self.layer(xs, state, form=form)
+        if self.fault == "no segments":
+            resets = None
+        outputs, final = self.layer(xs, state, form=form, resets=resets)
         if self.fault == "gradient" and form == "chunk":
             final = jax.lax.stop_gradient(final)
         if self.fault == "forgets" and state is not None:
-            outputs, final = self.layer(xs, None, form=form)
+            outputs, final = self.layer(xs, None, form=form, resets=resets)
         return outputs, final
 
 
@@ -231,6 +233,7 @@ class _Broken(AbstractMemoryLayer):
         ("forgets", ["state_hand_over"]),
         ("not causal", ["step_is_recurrent", "causality"]),
         ("write", ["memory"]),
+        ("no segments", ["segments"]),
     ],
 )
 def test_the_battery_sees_faults(fault, checks):
