@@ -1,5 +1,6 @@
 """What every test runs under: strict promotion, checked shapes, four CPU devices, a compilation cache."""
 
+import gc
 import os
 import tempfile
 from pathlib import Path
@@ -29,6 +30,14 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.get_closest_marker("slow") or item.get_closest_marker("long"):
             item.add_marker(pytest.mark.timeout(1200))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def forget_compiled_programs():
+    """Every compiled program holds memory maps, of which a process may have 65530: one more is a segmentation fault."""
+    yield
+    jax.clear_caches()
+    gc.collect()
 
 
 @pytest.fixture

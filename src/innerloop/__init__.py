@@ -5,7 +5,9 @@ A JAX/Equinox library in which each method that runs a learning process inside a
 - `solve`: solvers that layers run inside themselves.
 - `nn`: sequence layers (recurrent, chunk and parallel form, state in and out), stacks, exact constructions.
 - `tasks`: data as a function of a key.
+- `envs`: worlds with a leading agent axis, and the interface of agents.
 - `learn`: learning rules, alternatives to `jax.grad` whose updates Optax eats.
+- `rl`: policies, rollouts, policy-gradient estimators, agents that learn about learners.
 - `train`: `fit`, one loop for everything; `supervised`, the usual step; checkpoints.
 - `testing`: public conformance batteries for your own components.
 
@@ -18,19 +20,23 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-_PARTS = ("solve", "nn", "tasks", "learn", "train", "testing")
+_PARTS = ("solve", "nn", "tasks", "envs", "learn", "rl", "train", "testing")
 
 if TYPE_CHECKING:
+    from . import envs as envs
     from . import learn as learn
     from . import nn as nn
+    from . import rl as rl
     from . import solve as solve
     from . import tasks as tasks
     from . import testing as testing
     from . import train as train
     from .core.errors import InnerloopError as InnerloopError
     from .core.rng import named_key as named_key
+    from .envs import *
     from .learn import *
     from .nn import *
+    from .rl import *
     from .solve import *
     from .tasks import *
     from .train import *

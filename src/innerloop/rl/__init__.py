@@ -1,0 +1,18 @@
+"""Reinforcement learning: policies, rollouts, policy-gradient estimators, agents that learn about learners."""
+
+from .policy import AbstractPolicy, PolicyOutput, TabularPolicy, entropy, log_probability
+from .rollout import RolloutState, Trajectory, rollout, start_rollout
+from .sequence_policy import SequencePolicy
+
+__all__ = [
+    "AbstractPolicy",
+    "PolicyOutput",
+    "RolloutState",
+    "SequencePolicy",
+    "TabularPolicy",
+    "Trajectory",
+    "entropy",
+    "log_probability",
+    "rollout",
+    "start_rollout",
+]
