@@ -1,5 +1,7 @@
 """Reinforcement learning: policies, rollouts, policy-gradient estimators, agents that learn about learners."""
 
+from . import gradient
+from .gradient import *
 from .policy import AbstractPolicy, PolicyOutput, TabularPolicy, entropy, log_probability
 from .rollout import RolloutState, Trajectory, rollout, start_rollout
 from .sequence_policy import SequencePolicy
@@ -16,3 +18,4 @@ __all__ = [
     "rollout",
     "start_rollout",
 ]
+__all__ += gradient.__all__
