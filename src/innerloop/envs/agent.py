@@ -1,6 +1,7 @@
 """The agent interface: whoever acts, remembers and observes, learned or not."""
 
 import abc
+
 import equinox as eqx
 from jaxtyping import Array, Float, Key, PyTree
 
