@@ -1,6 +1,7 @@
 """Worlds with a leading agent axis, and the interface of whoever acts in them."""
 
 from .agent import AbstractAgent
+from .delayed_cue import DelayedCue
 from .environment import AbstractEnvironment, TimeStep
 from .matrix_games import (
     CHICKEN,
@@ -20,6 +21,7 @@ __all__ = [
     "AbstractEnvironment",
     "AbstractSpace",
     "Box",
+    "DelayedCue",
     "Discrete",
     "IteratedMatrixGame",
     "TimeStep",

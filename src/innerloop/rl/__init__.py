@@ -2,16 +2,19 @@
 
 from . import gradient
 from .gradient import *
+from .perceptron_policy import PerceptronPolicy, TanhPerceptron
 from .policy import AbstractPolicy, PolicyOutput, TabularPolicy, entropy, log_probability
 from .rollout import RolloutState, Trajectory, rollout, start_rollout
 from .sequence_policy import SequencePolicy
 
 __all__ = [
     "AbstractPolicy",
+    "PerceptronPolicy",
     "PolicyOutput",
     "RolloutState",
     "SequencePolicy",
     "TabularPolicy",
+    "TanhPerceptron",
     "Trajectory",
     "entropy",
     "log_probability",

@@ -5,6 +5,7 @@ import warnings
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from ...core.errors import require
@@ -186,7 +187,7 @@ def warn_of_lost_shaping(discount: Scalar, trace_decay: Scalar, length: int, inn
     They weigh it by $(\gamma\lambda)^{l - t}$ for meta-trajectories of $l$ and inner episodes of $t$ steps. For
     whoever knows the numbers before any tracing; traced numbers are not looked at.
     """
-    if isinstance(discount, jax.core.Tracer) or isinstance(trace_decay, jax.core.Tracer):
+    if isinstance(discount, Tracer) or isinstance(trace_decay, Tracer):
         return
     decay = float(discount) * float(trace_decay)
     weight = decay ** max(length - inner_length, 0)
