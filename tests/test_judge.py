@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,6 +8,8 @@ import pytest
 from innerloop.core.errors import InnerloopError
 from innerloop.lab.judge import Judgement, judge, read_claims, write_claims
 from innerloop.lab.paper import Paper
+from innerloop.lab.report.contents import recorded_cells
+from innerloop.lab.runner import run_study
 from innerloop.lab.store import CellFolder
 from innerloop.lab.study import Claim, Control, Study, at_least, at_most
 from synthetic_runs import Settings, fill, make_run, records_of
@@ -249,3 +252,46 @@ def test_reading_claims_that_are_not_there_or_not_claims(tmp_path):
     (run.path / "claims.json").write_text("[{")
     with pytest.raises(InnerloopError, match="damaged"):
         read_claims(run.path)
+
+
+def test_seeds_that_a_variant_leaves_out_are_not_judged(tmp_path):
+    run = make_run(tmp_path, seeds=(0, 1, 2, 3))
+    for seed in (0, 1, 2):
+        fill(run, "adam", seed, final={"loss": 0.5 + 0.01 * seed})
+        fill(run, "cheap", seed, final={"loss": 9.0 + seed})
+    fill(run, "cheap", 3, final={"loss": 9.5})
+    run.cell("adam", 3).leave_out()
+    both = claim(
+        lambda records: records.final("adam", "loss"),
+        control=lambda records: records.final("cheap", "loss"),
+    )
+    judged = judge(study_of(both), records_of(run))[0]
+    assert judged.verdict == "holds", judged.reason
+    assert judged.per_seed[:3] == (0.5, 0.51, 0.52) and math.isnan(judged.per_seed[3])
+    assert judged.control.per_seed == (9.0, 10.0, 11.0, 9.5)
+    every = claim(both.measure, control=both.control.measure, over_seeds="every")
+    assert judge(study_of(every), records_of(run))[0].verdict == "holds"
+
+
+def test_a_study_may_measure_a_variant_with_fewer_seeds(tmp_path):
+    measured = {}
+
+    def measure(config, cells):
+        measured[cells.variant] = cells.seeds
+        cells.record({"loss": np.full(len(cells.seeds), 0.5)})
+
+    study = replace(
+        study_of(),
+        variants=lambda config: ("adam", "cheap"),
+        measure=measure,
+        variant_seeds=lambda config, variant: 2 if variant == "adam" else 99,
+    )
+    outcome = run_study(study, scale="laptop", config=Settings(), seeds=SEEDS, root=tmp_path)
+    assert measured == {"adam": (0, 1), "cheap": (0, 1, 2)} and not outcome.errors
+    assert outcome.run.cell("adam", 2).finished
+    assert [cell.name for cell in recorded_cells(outcome.run)] == ["adam-s0", "adam-s1"] + [
+        f"cheap-s{seed}" for seed in SEEDS
+    ]
+    measured.clear()
+    run_study(study, scale="laptop", config=Settings(), seeds=SEEDS, root=tmp_path)
+    assert not measured

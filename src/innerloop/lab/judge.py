@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from ..core.errors import InnerloopError
 from .stats import MISSING, Interval, mean_interval
-from .store import MissingCell, Records, Run, read_json, to_json, write_atomically
+from .store import LEFT_OUT, MissingCell, Records, Run, read_json, to_json, write_atomically
 from .study import Claim, Control, Measure, Study, Threshold
 
 
@@ -161,34 +161,36 @@ def _measure(measure: Measure, claim: Claim, records: Records) -> _Outcome:
             f"the measure gave shape {values.shape}, not one value per seed ({len(records.seeds)},)",
         )
     per_seed = tuple(float(value) for value in values)
-    missing = _what_is_missing(per_seed, reads.asked, records)
+    outcomes = {cell: records.outcome(*cell) for cell in reads.asked}
+    left_out = {seed for (_, seed), outcome in outcomes.items() if outcome.get("status") == LEFT_OUT}
+    kept = {seed: value for seed, value in zip(records.seeds, per_seed, strict=True) if seed not in left_out}
+    missing = _what_is_missing(kept, outcomes)
     if missing:
         return _Outcome("undecided", missing, per_seed=per_seed)
-    if claim.over_seeds == "every":
-        return _judge_every(per_seed, claim.threshold, records.seeds)
-    return _judge_mean(per_seed, claim.threshold)
+    judged = _judge_every(kept, claim.threshold) if claim.over_seeds == "every" else _judge_mean(kept, claim.threshold)
+    return replace(judged, per_seed=tuple(kept.get(seed, math.nan) for seed in records.seeds))
 
 
-def _judge_every(per_seed: tuple[float, ...], threshold: Threshold, seeds: tuple[int, ...]) -> _Outcome:
-    interval = Interval(mean_interval(per_seed).estimate, min(per_seed), max(per_seed))
-    wrong = [str(seed) for seed, value in zip(seeds, per_seed, strict=True) if not threshold.allows(value)]
+def _judge_every(per_seed: Mapping[int, float], threshold: Threshold) -> _Outcome:
+    values = tuple(per_seed.values())
+    interval = Interval(mean_interval(values).estimate, min(values), max(values))
+    wrong = [str(seed) for seed, value in per_seed.items() if not threshold.allows(value)]
     if not wrong:
-        return _Outcome("holds", "", interval, per_seed)
-    return _Outcome("fails", f"not {threshold} for seed {', '.join(wrong)}", interval, per_seed)
+        return _Outcome("holds", "", interval)
+    return _Outcome("fails", f"not {threshold} for seed {', '.join(wrong)}", interval)
 
 
-def _judge_mean(per_seed: tuple[float, ...], threshold: Threshold) -> _Outcome:
-    interval = mean_interval(per_seed)
+def _judge_mean(per_seed: Mapping[int, float], threshold: Threshold) -> _Outcome:
+    interval = mean_interval(tuple(per_seed.values()))
     if len(per_seed) == 1:
-        reason = "one seed gives no interval; run more seeds, for example --seeds 5"
-        return _Outcome("undecided", reason, interval, per_seed)
+        return _Outcome("undecided", "one seed gives no interval; run more seeds, for example --seeds 5", interval)
     ends = {threshold.allows(interval.low), threshold.allows(interval.high)}
     if ends == {True}:
-        return _Outcome("holds", "", interval, per_seed)
+        return _Outcome("holds", "", interval)
     text = f"the 95% interval [{interval.low:.4g}, {interval.high:.4g}]"
     if ends == {False}:
-        return _Outcome("fails", f"{text} lies wholly on the wrong side of {threshold}", interval, per_seed)
-    return _Outcome("undecided", f"{text} straddles {threshold}; run more seeds", interval, per_seed)
+        return _Outcome("fails", f"{text} lies wholly on the wrong side of {threshold}", interval)
+    return _Outcome("undecided", f"{text} straddles {threshold}; run more seeds", interval)
 
 
 class _Reads(dict[tuple[str, int], Any]):
@@ -205,18 +207,16 @@ class _Reads(dict[tuple[str, int], Any]):
         return super().__contains__(cell)
 
 
-def _what_is_missing(per_seed: tuple[float, ...], asked: Iterable[tuple[str, int]], records: Records) -> str:
+def _what_is_missing(per_seed: Mapping[int, float], outcomes: Mapping[tuple[str, int], Mapping[str, Any]]) -> str:
     """Which cells failed, and which seeds have no finite value; empty if all is there."""
-    asked = tuple(asked)
-    found = []
-    for variant, seed in asked:
-        outcome = records.outcome(variant, seed)
+    found, failed = [], set()
+    for (variant, seed), outcome in outcomes.items():
         if outcome.get("status") == "failed":
             at = f" at step {outcome['step']}" if outcome.get("step") is not None else ""
             found.append(f"cell {variant}-s{seed} failed{at}: {outcome.get('reason') or 'no reason recorded'}")
-    failed = {seed for variant, seed in asked if any(f"cell {variant}-s{seed} " in text for text in found)}
-    for seed, value in zip(records.seeds, per_seed, strict=True):
+            failed.add(seed)
+    for seed, value in per_seed.items():
         if not math.isfinite(value) and seed not in failed:
-            cells = ", ".join(f"{variant}-s{seed}" for variant, of_seed in asked if of_seed == seed)
+            cells = ", ".join(f"{variant}-s{seed}" for variant, of_seed in outcomes if of_seed == seed)
             found.append(f"the value of seed {seed} is {value} (from {f'cell {cells}' if cells else 'no cell'})")
     return "; ".join(found)

@@ -79,7 +79,10 @@ def continue_run(
                 paused = True
                 break
             display.begin(variant, number, len(variants))
-            cells = Cells(run, variant, run.seeds, checkpoint_seconds, pause, display.update, tell)
+            seeds = study.seeds_of(config, variant, run.seeds)
+            for seed in set(run.seeds) - set(seeds):
+                run.cell(variant, seed).leave_out()
+            cells = Cells(run, variant, seeds, checkpoint_seconds, pause, display.update, tell)
             try:
                 study.measure(config, cells)
                 cells.finish()

@@ -28,6 +28,7 @@ from ..core.config import fingerprint, to_dict
 from ..core.errors import InnerloopError
 
 FORMAT = 1
+LEFT_OUT = "left out"  # the status of a cell that the study does not ask for
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -168,6 +169,11 @@ class CellFolder:
     def finish(self, outcome: Mapping[str, Any]) -> None:
         write_atomically(self.path / "done.json", to_json(outcome))
 
+    def leave_out(self) -> None:
+        """Mark a cell that the study does not ask for: this variant is measured with fewer seeds than the run has."""
+        if not self.finished:
+            self.finish({"status": LEFT_OUT, "reason": "this variant is measured with fewer seeds", "step": None})
+
 
 def _key(record: Mapping[str, Any]) -> tuple[Any, ...]:
     """What a line of metrics is about: two lines of one step may hold different metrics."""
@@ -256,7 +262,7 @@ def find_runs(root: Path) -> list[Path]:
 
 @dataclass
 class Records:
-    """What a run has measured, for claims and figures: arrays with a leading seed axis, NaN where a cell failed."""
+    """What a run has measured, for claims and figures: arrays with a leading seed axis, NaN where there is nothing."""
 
     run: Run
     config: Any  # the study's configuration object
@@ -275,7 +281,7 @@ class Records:
         return self._cells[variant, seed]
 
     def outcome(self, variant: str, seed: int) -> dict[str, Any]:
-        """What `done.json` says: `{"status": "finished" | "failed", "reason": ..., "step": ...}`."""
+        """What `done.json` says: `{"status": "finished" | "failed" | "left out", "reason": ..., "step": ...}`."""
         return read_json(self.run.cell(variant, seed).path / "done.json")
 
     def series(self, variant: str, name: str, *, phase: str = "train") -> tuple[np.ndarray, np.ndarray]:

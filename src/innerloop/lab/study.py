@@ -106,6 +106,8 @@ class Study:
     - `seeds`: how many seeds per scale (seeds are 0, 1, 2, ...).
     - `variants`: the names of the trainings that a configuration asks for; a cell is one (variant, seed).
     - `measure`: does one variant for all seeds at once and records what the claims read.
+    - `variant_seeds`: for a configuration and a variant, how many of the run's first seeds it is measured with;
+      expensive variants may so have fewer than cheap ones. Claims are judged by the seeds that all of their cells have.
     """
 
     name: str
@@ -117,6 +119,7 @@ class Study:
     claims: tuple[Claim, ...]
     figures: tuple[Figure, ...] = ()
     substitutes: str = ""  # data that stand for the paper's own, named beside it
+    variant_seeds: Callable[[Any, str], int] | None = None  # default: all seeds of the run
 
     def __post_init__(self) -> None:
         kinds = {type(configuration) for configuration in self.configurations.values()}
@@ -132,3 +135,7 @@ class Study:
             require(
                 math.isfinite(claim.threshold.value), f"study {self.name}: claim {claim.id} has no finite threshold"
             )
+
+    def seeds_of(self, config: Any, variant: str, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        """Those of a run's seeds with which a variant is measured."""
+        return seeds if self.variant_seeds is None else seeds[: max(1, self.variant_seeds(config, variant))]

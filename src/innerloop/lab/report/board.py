@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ...core.config import diff, flatten, from_dict
-from ..store import CellFolder, Run, read_json
+from ..store import LEFT_OUT, CellFolder, Run, read_json
 from ..study import SCALES, Paper, Study
 
 VERDICTS = ("holds", "fails", "undecided", "not measured")
@@ -280,7 +280,7 @@ def _cells(run: Run, study: Study | None, problems: list[str]) -> tuple[list[Fai
             names |= {f"{variant}-s{seed}" for variant in study.variants(config) for seed in run.seeds}
         except Exception as error:
             problems.append(f"the configuration does not fit this version of the study ({_explain(error, run.path)})")
-    failures, done = [], 0
+    failures, done, left_out = [], 0, 0
     for name in sorted(names):
         folder = CellFolder(run.path / "cells" / name)
         if not folder.finished:
@@ -292,10 +292,12 @@ def _cells(run: Run, study: Study | None, problems: list[str]) -> tuple[list[Fai
             failures.append(Failure(text(name), _explain(error, run.path), ""))
             continue
         outcome = outcome if isinstance(outcome, Mapping) else {}
-        if outcome.get("status") != "finished":
+        if outcome.get("status") == LEFT_OUT:
+            left_out += 1
+        elif outcome.get("status") != "finished":
             reason = text(outcome.get("reason")) or f"status {text(outcome.get('status')) or 'missing'}"
             failures.append(Failure(text(name), reason, text(outcome.get("step"))))
-    return failures, done, len(names)
+    return failures, done - left_out, len(names) - left_out
 
 
 def _settings(run: Run, study: Study | None) -> tuple[Setting, ...]:

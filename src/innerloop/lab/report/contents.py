@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..store import CellFolder, Run, read_json
+from ..store import LEFT_OUT, CellFolder, Run, read_json
 
 Series = dict[tuple[str, str], tuple[np.ndarray, np.ndarray]]  # (phase, metric) -> steps [k], values [seeds, k]
 
@@ -50,12 +50,14 @@ class RecordedCell:
 
 
 def recorded_cells(run: Run) -> list[RecordedCell]:
-    """All cells of a run that have a folder, by variant and seed."""
+    """All cells of a run that have a folder, by variant and seed; those that the study leaves out are not there."""
     found = []
     for path in (run.path / "cells").glob("*"):
         match = re.fullmatch(r"(.+)-s(\d+)", path.name)
         if match and path.is_dir():
-            found.append(RecordedCell(match[1], int(match[2]), CellFolder(path)))
+            cell = RecordedCell(match[1], int(match[2]), CellFolder(path))
+            if cell.outcome().get("status") != LEFT_OUT:
+                found.append(cell)
     return sorted(found, key=lambda cell: (cell.variant, cell.seed))
 
 
