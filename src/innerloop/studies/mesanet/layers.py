@@ -1,7 +1,6 @@
 """The layers that are compared, in models of as many parameters, and solvers that are numbers."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -9,23 +8,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, PyTree
 
-from ...nn.families import (
-    delta_net_layer,
-    gated_delta_net_layer,
-    gated_linear_attention_layer,
-    linear_attention_layer,
-    mamba2_layer,
-    mesa_layer,
-    mlstm_layer,
-    retention_layer,
-    softmax_attention_layer,
-)
+from ...nn.families import mesa_layer, softmax_attention_layer
 from ...nn.language import LanguageModel
 from ...nn.memory.covariance import AbstractCovariance, AbstractSolver
 from ...nn.memory.mesa import ConjugateGradients
 from ...nn.recurrent import HawkLayer
 from ...nn.sequence import AbstractSequenceLayer
 from ...solve.conjugate_gradients import SolveInfo, conjugate_gradients
+from ..agent_layers import FAMILIES
 from .configuration import Sizes
 
 LABELS = {
@@ -39,15 +29,6 @@ LABELS = {
     "mamba2": "Mamba-2",
     "retention": "RetNet",
     "linear": "linear attention",
-}
-FAMILIES = {
-    "gla": partial(gated_linear_attention_layer, channel_gates=False),
-    "delta": delta_net_layer,
-    "gated-delta": gated_delta_net_layer,
-    "mlstm": mlstm_layer,
-    "mamba2": mamba2_layer,
-    "retention": retention_layer,
-    "linear": linear_attention_layer,
 }
 
 
