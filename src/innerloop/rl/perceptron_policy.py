@@ -12,7 +12,7 @@ from .policy import AbstractPolicy, PolicyOutput
 
 
 class TanhPerceptron(eqx.Module):
-    r"""Affine maps with hyperbolic tangents in between: $x \leftarrow \tanh(x W_i + b_i)$, the last without.
+    r"""Affine maps with hyperbolic tangents in between: $x \leftarrow \tanh(W_i x + b_i)$, the last without.
 
     Weights are random orthogonal matrices, times $\sqrt 2$ in hidden layers and `output_scale` in the last.
     """
@@ -31,18 +31,18 @@ class TanhPerceptron(eqx.Module):
         keys = jax.random.split(key, len(sizes) - 1)
         scales = [*[2.0**0.5] * (len(sizes) - 2), output_scale]
         self.weights = tuple(
-            scale * _orthogonal(one, rows, columns)
-            for one, scale, rows, columns in zip(keys, scales, sizes[:-1], sizes[1:], strict=True)
+            jax.nn.initializers.orthogonal(scale)(one, (after, before))
+            for one, scale, before, after in zip(keys, scales, sizes[:-1], sizes[1:], strict=True)
         )
         self.biases = tuple(jnp.zeros(size) for size in sizes[1:])
 
-    def __call__(self, xs: Float[Array, "*t d"]) -> Float[Array, "*t e"]:
+    def __call__(self, xs: Float[Array, "t d"]) -> Float[Array, "t e"]:
         """Each input on its own."""
+        columns = xs.T  # inputs as columns: a sixth faster on a CPU, whose last axis is then long in every layer
         for number, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            xs = xs @ weight
-            xs = xs + jnp.broadcast_to(bias, xs.shape)
-            xs = jnp.tanh(xs) if number < len(self.weights) - 1 else xs
-        return xs
+            columns = weight @ columns + bias[:, None]
+            columns = jnp.tanh(columns) if number < len(self.weights) - 1 else columns
+        return columns.T
 
 
 class PerceptronPolicy(AbstractPolicy):
@@ -93,22 +93,14 @@ class PerceptronPolicy(AbstractPolicy):
 
     def look(self, memory: None, observation: Array) -> tuple[None, PolicyOutput]:
         """One observation."""
-        return None, self._say(observation[None], single=True)
+        return None, jax.tree.map(lambda x: x[0], self.unroll(observation[None])[0])
 
     def unroll(
         self, observations: Array, memory: None = None, *, resets: Bool[Array, "t"] | None = None
     ) -> tuple[PolicyOutput, None]:
         """Each observation on its own."""
-        return self._say(observations), None
-
-    def _say(self, observations: Array, *, single: bool = False) -> PolicyOutput:
         if jnp.issubdtype(observations.dtype, jnp.integer):
-            inputs = jax.nn.one_hot(observations, self.actor.weights[0].shape[0])
+            inputs = jax.nn.one_hot(observations, self.actor.weights[0].shape[1])
         else:
             inputs = observations.reshape(observations.shape[0], -1)
-        inputs = inputs[0] if single else inputs
-        return PolicyOutput(self.actor(inputs), self.critic(inputs)[..., 0])
-
-
-def _orthogonal(key: Key[Array, ""], rows: int, columns: int) -> Float[Array, "rows columns"]:
-    return jax.nn.initializers.orthogonal()(key, (rows, columns))
+        return PolicyOutput(self.actor(inputs), self.critic(inputs)[:, 0]), None
