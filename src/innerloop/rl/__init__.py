@@ -1,7 +1,8 @@
 """Reinforcement learning: policies, rollouts, policy-gradient estimators, agents that learn about learners."""
 
-from . import gradient
+from . import gradient, learning_aware
 from .gradient import *
+from .learning_aware import *
 from .perceptron_policy import PerceptronPolicy, TanhPerceptron
 from .policy import AbstractPolicy, PolicyOutput, TabularPolicy, entropy, log_probability
 from .rollout import RolloutState, Trajectory, rollout, start_rollout
@@ -22,3 +23,4 @@ __all__ = [
     "start_rollout",
 ]
 __all__ += gradient.__all__
+__all__ += learning_aware.__all__
