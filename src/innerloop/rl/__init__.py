@@ -1,15 +1,18 @@
 """Reinforcement learning: policies, rollouts, policy-gradient estimators, agents that learn about learners."""
 
-from . import gradient, learning_aware
+from . import exact, gradient, learning_aware
+from .exact import *
 from .gradient import *
 from .learning_aware import *
 from .perceptron_policy import PerceptronPolicy, TanhPerceptron
 from .policy import AbstractPolicy, PolicyOutput, TabularPolicy, entropy, log_probability
 from .rollout import RolloutState, Trajectory, rollout, start_rollout
 from .sequence_policy import SequencePolicy
+from .strategies import MemoryOne
 
 __all__ = [
     "AbstractPolicy",
+    "MemoryOne",
     "PerceptronPolicy",
     "PolicyOutput",
     "RolloutState",
@@ -22,5 +25,6 @@ __all__ = [
     "rollout",
     "start_rollout",
 ]
+__all__ += exact.__all__
 __all__ += gradient.__all__
 __all__ += learning_aware.__all__
