@@ -1,6 +1,9 @@
 """Worlds with a leading agent axis, and the interface of whoever acts in them."""
 
 from .agent import AbstractAgent
+from .clean_up import CleanUp, CleanUpState
+from .clean_up_picture import draw_clean_up, save_gif, save_png
+from .coin_game import CoinGame, CoinGameState
 from .delayed_cue import DelayedCue
 from .environment import AbstractEnvironment, TimeStep
 from .matrix_games import (
@@ -10,7 +13,9 @@ from .matrix_games import (
     STAG_HUNT,
     IteratedMatrixGame,
 )
+from .public_goods import PublicGoods
 from .spaces import AbstractSpace, Box, Discrete
+from .time_limit import TimeLimit
 
 __all__ = [
     "CHICKEN",
@@ -21,8 +26,17 @@ __all__ = [
     "AbstractEnvironment",
     "AbstractSpace",
     "Box",
+    "CleanUp",
+    "CleanUpState",
+    "CoinGame",
+    "CoinGameState",
     "DelayedCue",
     "Discrete",
     "IteratedMatrixGame",
+    "PublicGoods",
+    "TimeLimit",
     "TimeStep",
+    "draw_clean_up",
+    "save_gif",
+    "save_png",
 ]

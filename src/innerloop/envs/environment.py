@@ -1,7 +1,7 @@
 """The environment interface: a world with a leading agent axis, which never resets itself."""
 
 import abc
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import equinox as eqx
 from jaxtyping import Array, Bool, Float, Key, PyTree
@@ -35,8 +35,11 @@ class AbstractEnvironment(eqx.Module):
 
     One world, no batch axis: batching is `jax.vmap`. Fields that are numbers are leaves, so that worlds with other
     payoffs or probabilities are a `vmap` too. Both methods are pure and have static shapes. `step` after the end of
-    an episode is not defined: resetting belongs to whoever runs the world (`rollout`).
+    an episode is not defined: resetting belongs to whoever runs the world (`rollout`). `version` is raised with every
+    change of what happens in a world, so that results of two versions are not taken for the same.
     """
+
+    version: ClassVar[int] = 1
 
     @property
     @abc.abstractmethod
