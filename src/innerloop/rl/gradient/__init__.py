@@ -1,7 +1,9 @@
 """Policy gradients: returns and advantages, losses, and the training steps made of them."""
 
 from .actor_critic import AdvantageActorCritic
+from .advantage_alignment import aligned_advantages
 from .experience import Learner
+from .lola_dice import LolaDice, Plays, SampledPlays, dice_objective, lola_dice_loss, magic_box
 from .losses import (
     actor_critic_loss,
     clipped_surrogate,
@@ -25,13 +27,20 @@ from .shaping import (
 __all__ = [
     "AdvantageActorCritic",
     "Learner",
+    "LolaDice",
+    "Plays",
     "ProximalPolicyOptimisation",
+    "SampledPlays",
     "ShapingEstimator",
     "actor_critic_loss",
+    "aligned_advantages",
     "batch_lambda_returns",
     "clipped_surrogate",
+    "dice_objective",
     "generalised_advantages",
     "lambda_returns",
+    "lola_dice_loss",
+    "magic_box",
     "normalise_advantages",
     "proximal_loss",
     "reinforce_loss",

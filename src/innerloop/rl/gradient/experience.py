@@ -114,7 +114,7 @@ def collect(
         after = jax.vmap(environment.step)(step_keys, worlds.time_step.state, action[:, None])
         reward = after.reward[:, 0]
         memory = jax.vmap(policy.observe)(memory, seen, action, reward)
-        ended, cut = after.ended, after.truncated & ~after.terminated
+        ended, cut = after.terminated | after.truncated, after.truncated & ~after.terminated
         cut_value = jax.lax.cond(
             jnp.any(cut), lambda: look(memory, after)[2].value, lambda: jnp.zeros_like(output.value)
         )
