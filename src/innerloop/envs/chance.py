@@ -48,6 +48,7 @@ def one_bit(
     - `chance`: uniform in $[0, 1)$.
     """
     count = jax.lax.population_count(bits)
+    probability = jnp.where(count > 0, probability, 0.0)
     happens = chance < probability
     place = chance / jnp.maximum(probability, _SMALLEST) * count.astype(jnp.float32)
     number = jnp.minimum(place.astype(jnp.int32), count - 1)

@@ -3,7 +3,7 @@
 import functools
 import itertools
 import math
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -17,7 +17,7 @@ from .environment import AbstractEnvironment, TimeStep
 from .spaces import Box, Discrete
 
 RIGHT, LEFT, UP, DOWN, ZAP, NOTHING = range(6)
-Distance = Literal["chebyshev", "manhattan"]
+DISTANCES = ("chebyshev", "manhattan")
 
 
 class CleanUpState(NamedTuple):
@@ -82,7 +82,7 @@ class CleanUp(AbstractEnvironment):
     initial_dirt: int = eqx.field(static=True)
     frozen_steps: int = eqx.field(static=True)
     zap_range: int = eqx.field(static=True)
-    distance: Distance = eqx.field(static=True)
+    distance: str = eqx.field(static=True)
 
     def __init__(
         self,
@@ -97,7 +97,7 @@ class CleanUp(AbstractEnvironment):
         initial_dirt: int = 3,
         frozen_steps: int = 5,
         zap_range: int = 2,
-        distance: Distance = "chebyshev",
+        distance: str = "chebyshev",
     ):
         """**Arguments:**
 
@@ -124,8 +124,8 @@ class CleanUp(AbstractEnvironment):
             f"{initial_dirt} dirty cells of {height} can lie in {math.comb(height, initial_dirt)} ways: at most 65536",
         )
         require(frozen_steps >= 0 and zap_range >= 0, "frozen_steps and zap_range cannot be negative")
-        if distance not in get_args(Distance):
-            raise UnknownNameError("distance", distance, get_args(Distance))
+        if distance not in DISTANCES:
+            raise UnknownNameError("distance", distance, DISTANCES)
         self.dirt_probability = jnp.asarray(dirt_probability, jnp.float32)
         self.dirt_limit = jnp.asarray(dirt_limit, jnp.float32)
         self.hit_probability = jnp.asarray(hit_probability, jnp.float32)

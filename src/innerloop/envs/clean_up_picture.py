@@ -19,7 +19,7 @@ _STALK = (74, 96, 42)
 _DIRT = (110, 84, 52)
 _AGENTS = ((15, 108, 177), (201, 81, 12))
 _EYE = (255, 254, 251)
-_ICE = (120, 200, 226)
+_ICE = (70, 178, 212)
 _RAY = (232, 186, 20)
 
 
@@ -140,4 +140,5 @@ def _ray(picture: np.ndarray, start: tuple[int, ...], end: tuple[int, ...], pixe
     for share in np.linspace(0.0, 1.0, 8 * pixels):
         row, column = ((1 - share) * (a + 0.5) + share * (b + 0.5) for a, b in zip(start, end, strict=True))
         y, x = int(row * pixels), int(column * pixels)
-        picture[max(y - 1, 0) : y + 1, max(x - 1, 0) : x + 1] = _RAY
+        half = max(pixels // 24, 1)
+        picture[max(y - half, 0) : y + half, max(x - half, 0) : x + half] = _RAY
