@@ -194,7 +194,7 @@ class PopulationStep(eqx.Module):
 def draw_others(key: Key[Array, ""], index: int | Int[Array, ""], num_agents: int, count: int) -> Int[Array, "n"]:
     """Indices of agents other than `index`, uniform, with replacement."""
     drawn = jax.random.randint(key, (count,), 0, num_agents - 1)
-    return drawn + (drawn >= index)
+    return drawn + (drawn >= index).astype(drawn.dtype)
 
 
 def stack_policies(policies: Sequence[AbstractPolicy]) -> Any:
