@@ -1,5 +1,6 @@
-"""Worlds: the battery, which must fail what is wrong, and every world that conforms."""
+"""Worlds: the battery, which must fail what is wrong; every world conforms, and does what it did."""
 
+import json
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 import innerloop as il
+from golden.transcripts import GOLDEN, golden_transcript
 from innerloop.envs import AbstractEnvironment, Box, Discrete, TimeStep
 from innerloop.testing.environment import check_environment
 
@@ -159,10 +161,96 @@ def test_the_mistakes_are_the_only_reason():
 # ---- every world ----
 
 WORLDS = {
-    "prisoner's dilemma": lambda: il.IteratedMatrixGame(il.PRISONERS_DILEMMA, num_steps=5),
+    "prisoners-dilemma": lambda: il.IteratedMatrixGame(il.PRISONERS_DILEMMA, num_steps=5),
+    "matching-pennies": lambda: il.IteratedMatrixGame(il.MATCHING_PENNIES, num_steps=5),
+    "public-goods": lambda: il.PublicGoods(3, num_steps=5),
+    "coin-game": lambda: il.CoinGame(num_steps=10),
+    "coin-game-two-coins": lambda: il.CoinGame(num_steps=10, num_coins=2, may_stay=True),
+    "clean-up": lambda: il.CleanUp(num_steps=10),
+    "time-limit": lambda: il.TimeLimit(il.IteratedMatrixGame(il.CHICKEN, num_steps=100), 7),
 }
 
 
 @pytest.mark.parametrize("name", WORLDS)
 def test_every_world_conforms(name):
     check_environment(WORLDS[name](), num_steps=12)
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_what_happens_in_a_world_has_not_changed(name):
+    """Raise `version` when it should, and write the transcripts anew: `python tests/golden/write.py`."""
+    stored = json.loads((GOLDEN / f"{name}.json").read_text())
+    world = WORLDS[name]()
+    assert stored["version"] == world.version, "the stored transcript is of another version: write it anew"
+    assert golden_transcript(world) == stored, "other dynamics: was that meant? Then raise the world's version"
+
+
+# ---- public goods ----
+
+
+def test_two_players_of_a_public_goods_game_play_a_matrix_game():
+    game = il.PublicGoods(2, num_steps=3, multiplication=1.5, endowment=2.0)
+    table = il.IteratedMatrixGame([[3.0, 1.5], [3.5, 2.0]], num_steps=3)
+    for first in range(2):
+        for second in range(2):
+            action, key = jnp.asarray([first, second]), jax.random.key(0)
+            given, wanted = (world.step(key, world.reset(key).state, action) for world in (game, table))
+            np.testing.assert_allclose(given.reward, wanted.reward)
+            np.testing.assert_array_equal(given.observation, wanted.observation)
+    assert game.observation_space == table.observation_space
+
+
+def test_public_goods_are_a_dilemma():
+    """What one gains by keeping, all lose: e (1 - r / n) against e (r - 1)."""
+    game = il.PublicGoods(4, num_steps=3, multiplication=1.6, endowment=5.0)
+    start = game.reset(jax.random.key(0))
+
+    def rewards(*action):
+        after = game.step(jax.random.key(0), start.state, jnp.asarray(action))
+        assert after.info["contributors"] == 4 - sum(action)
+        return np.asarray(after.reward), after.observation.tolist()
+
+    all_pay, seen = rewards(0, 0, 0, 0)
+    np.testing.assert_allclose(all_pay, 8.0)
+    assert seen == [1, 1, 1, 1]
+    one_keeps, seen = rewards(0, 1, 0, 0)
+    np.testing.assert_allclose(one_keeps, [6.0, 11.0, 6.0, 6.0])
+    assert seen == [2, 5, 2, 2]
+    none_pays, seen = rewards(1, 1, 1, 1)
+    np.testing.assert_allclose(none_pays, 5.0)
+    assert seen == [8, 8, 8, 8]
+    factors = jnp.asarray([1.0, 2.0])
+    shares = eqx.filter_vmap(
+        lambda factor: (
+            il.PublicGoods(2, num_steps=3, multiplication=factor)
+            .step(jax.random.key(0), start.state, jnp.asarray([0, 1]))
+            .reward
+        )
+    )(factors)
+    np.testing.assert_allclose(shares, [[0.5, 1.5], [1.0, 2.0]])
+
+
+# ---- time limits ----
+
+
+def test_a_time_limit_truncates_and_leaves_termination_alone():
+    for limit, terminated, truncated in ((2, [0, 0], [0, 1]), (3, [0, 0, 1], [0, 0, 0]), (9, [0, 0, 1], [0, 0, 0])):
+        world = il.TimeLimit(il.IteratedMatrixGame(il.PRISONERS_DILEMMA, num_steps=3), limit)
+        now, ends = world.reset(jax.random.key(0)), []
+        for _ in terminated:
+            now = world.step(jax.random.key(0), now.state, jnp.asarray([0, 1]))
+            ends.append((int(now.terminated), int(now.truncated)))
+        assert [list(each) for each in zip(*ends, strict=True)] == [terminated, truncated]
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: il.PublicGoods(1, num_steps=3), "at least two players, not 1"),
+        (lambda: il.PublicGoods(3, num_steps=0), "num_steps must be at least 1"),
+        (lambda: il.TimeLimit(il.CoinGame(num_steps=3), 0), "num_steps must be at least 1"),
+    ],
+)
+def test_refusals(make, words):
+    with pytest.raises(ValueError, match=words):
+        make()

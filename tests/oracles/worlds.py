@@ -57,7 +57,7 @@ class CleanUp:
         return np.array(seen)
 
 
-def coin_game(places, coins, actions, size):
+def coin_game(places, coins, actions, size, coin_reward=1.0, stolen_reward=-2.0):
     """Places after the moves, rewards, and which coins are gone; a coin that does not lie there is `None`."""
     moves = [(0, 1), (0, -1), (1, 0), (-1, 0), (0, 0)]
     places = [tuple(int(i) for i in np.add(place, moves[a]) % size) for place, a in zip(places, actions, strict=True)]
@@ -65,8 +65,8 @@ def coin_game(places, coins, actions, size):
     for player in range(2):
         for colour in range(2):
             if places[player] == coins[colour]:
-                rewards[player] += 1
+                rewards[player] += coin_reward
                 gone[colour] = True
                 if colour != player:
-                    rewards[colour] -= 2
+                    rewards[colour] += stolen_reward
     return places, rewards, gone
