@@ -9,7 +9,6 @@ import numpy as np
 import optax
 import pytest
 import scipy.optimize
-from oracles import coplayer as oracle
 
 import innerloop as il
 from innerloop.rl.coplayer import (
@@ -36,9 +35,9 @@ from innerloop.rl.coplayer import (
     random_games,
     repeated_tilt,
     swap_view,
-    tabular_player,
     tilt_objective,
 )
+from oracles import coplayer as oracle
 
 TIT_FOR_TAT, ALL_C, ALL_D, GRIM = ([1, 1, 0, 1, 0], [1] * 5, [0] * 5, [1, 1, 0, 0, 0])
 PAVLOV = [1, 1, 0, 0, 1]
@@ -134,7 +133,9 @@ def test_posteriors_cover_the_truth():
         return jnp.mean(jnp.where(draws < q[None], 1.0, 0.0), axis=0)
 
     keys = jax.random.split(jax.random.key(2), 400)
-    ranks = np.asarray(jax.jit(jax.vmap(rank))(games.views[..., 1], games.actions[..., 1], games.cooperation[:, 1], keys))
+    ranks = np.asarray(
+        jax.jit(jax.vmap(rank))(games.views[..., 1], games.actions[..., 1], games.cooperation[:, 1], keys)
+    )
     assert abs(ranks.mean() - 0.5) < 4 * np.sqrt(1 / 12 / ranks.size)
     assert np.mean((ranks > 0.05) & (ranks < 0.95)) == pytest.approx(0.9, abs=0.04)
 
@@ -243,14 +244,7 @@ def test_value_and_surrogate_agree_to_first_order_only(x64):
     second = jax.hessian(true)(prior), jax.hessian(surrogate)(prior)
     assert float(jnp.abs(second[0] - second[1]).max()) > 1e-3
     # The surrogate's maximiser is the tilt by the values under the prior.
-    tilted = jnp.stack(
-        [
-            boltzmann_tilt(
-                prior[view], exact_from(prior, q, view), beta
-            )
-            for view in range(5)
-        ]
-    )
+    tilted = jnp.stack([boltzmann_tilt(prior[view], exact_from(prior, q, view), beta) for view in range(5)])
     assert float(jnp.abs(jax.grad(surrogate)(tilted)).max()) < 1e-10
 
 
@@ -283,7 +277,7 @@ def test_a_policy_that_is_its_own_tilt_earns_the_same_with_every_action(x64):
 
 def test_views_of_both_sides_agree():
     assert swap_view(jnp.arange(5)).tolist() == [oracle.other_view(s) for s in range(5)] == [0, 1, 3, 2, 4]
-    agents = tuple(tabular_player(table([0.5] * 5)) for _ in range(2))
+    agents = tuple(il.MemoryOne(table([0.5] * 5)) for _ in range(2))
     trajectory, _ = il.rollout(GAME, agents, jax.random.key(0), 12)
     views, actions = np.asarray(trajectory.next_observation), np.asarray(trajectory.action)
     np.testing.assert_array_equal(swap_view(jnp.asarray(views[:, 0])), views[:, 1])
@@ -302,8 +296,8 @@ def test_identity_vectors():
 
 def test_a_mixed_pool_deals_the_episodes_it_says():
     pool = MixedPool(GAME, TabularPool(1.0), against_tabular=3, against_learners=2)
-    always = tabular_player(table(ALL_C))
-    episodes = jax.jit(lambda key: pool.play(key, (lambda _: always, lambda _: tabular_player(table(ALL_D)))))(
+    always = il.MemoryOne(table(ALL_C))
+    episodes = jax.jit(lambda key: pool.play(key, (lambda _: always, lambda _: il.MemoryOne(table(ALL_D)))))(
         jax.random.key(0)
     )
     assert episodes.observations.shape == (2, 5, 7) and episodes.actions.shape == (2, 5, 6)
@@ -326,7 +320,7 @@ def test_bad_pools_are_refused():
     with pytest.raises(ValueError, match="concentration must be above 0"):
         TabularPool(0.0)
     with pytest.raises(ValueError, match="two are needed"):
-        MixedPool(GAME, TabularPool(1.0), 0, 2).play(jax.random.key(0), (lambda _: tabular_player(table(ALL_C)),))
+        MixedPool(GAME, TabularPool(1.0), 0, 2).play(jax.random.key(0), (lambda _: il.MemoryOne(table(ALL_C)),))
     with pytest.raises(ValueError, match="horizon must be at least 1"):
         BayesPlanner(horizon=0)
 
@@ -338,10 +332,12 @@ def late_cooperation(agent, *players, rounds=60):
     game = il.IteratedMatrixGame(il.PRISONERS_DILEMMA, num_steps=rounds)
 
     def play(player, key):
-        return il.rollout(game, (agent, tabular_player(player)), key, rounds)[0].action[-15:, 0]
+        return il.rollout(game, (agent, il.MemoryOne(player)), key, rounds)[0].action[-15:, 0]
 
     keys = jax.random.split(jax.random.key(0), (len(players), 40))
-    actions = jax.jit(jax.vmap(lambda player, some: jax.vmap(lambda key: play(player, key))(some)))(table(players), keys)
+    actions = jax.jit(jax.vmap(lambda player, some: jax.vmap(lambda key: play(player, key))(some)))(
+        table(players), keys
+    )
     return np.mean(np.asarray(actions) == 0, axis=(1, 2)).tolist()
 
 
@@ -436,7 +432,7 @@ def test_what_plays_is_the_tilted_policy_and_not_the_prediction():
 
     def cooperation(beta):
         agent = PredictivePolicy(model, beta=beta, horizon=1, num_samples=8)
-        trajectory, _ = il.rollout(game, (agent, tabular_player(table([0.5] * 5))), jax.random.key(0), 40)
+        trajectory, _ = il.rollout(game, (agent, il.MemoryOne(table([0.5] * 5))), jax.random.key(0), 40)
         return float(np.mean(np.asarray(trajectory.action[:, 0]) == 0))
 
     assert cooperation(0.0) > 0.75 and cooperation(20.0) < 0.15

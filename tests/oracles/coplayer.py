@@ -36,7 +36,9 @@ def best_return(q, rounds, view=0):
         new = np.zeros(5)
         for s in range(5):
             p = q[other_view(s)]
-            worth = [p * (REWARD[u, 0] + values[1 + 2 * u]) + (1 - p) * (REWARD[u, 1] + values[2 + 2 * u]) for u in (0, 1)]
+            worth = [
+                p * (REWARD[u, 0] + values[1 + 2 * u]) + (1 - p) * (REWARD[u, 1] + values[2 + 2 * u]) for u in (0, 1)
+            ]
             new[s] = max(worth)
         values = new
     return values[view]

@@ -1,6 +1,7 @@
 """Reinforcement learning: policies, rollouts, policy-gradient estimators, agents that learn about learners."""
 
-from . import exact, gradient, learning_aware
+from . import coplayer, exact, gradient, learning_aware
+from .coplayer import *
 from .exact import *
 from .gradient import *
 from .learning_aware import *
@@ -25,6 +26,7 @@ __all__ = [
     "rollout",
     "start_rollout",
 ]
+__all__ += coplayer.__all__
 __all__ += exact.__all__
 __all__ += gradient.__all__
 __all__ += learning_aware.__all__

@@ -1,8 +1,8 @@
 """Co-players inferred in context: exact posteriors and plans, learned world models, mixed pools."""
 
 from .bayes_agent import BayesPlanner, Planning
-from .best_response import Plan, best_response, chain_rewards, joint_chain
-from .improvement import ImprovementState, PredictivePolicyImprovement, describe, paper_optimiser
+from .best_response import best_response, chain_rewards, joint_chain
+from .improvement import ImprovementState, PredictivePolicyImprovement, paper_optimiser, summarise_episodes
 from .mixed_pool import Episodes, MixedPool
 from .posterior import (
     BetaPosterior,
@@ -14,7 +14,7 @@ from .posterior import (
 )
 from .predictive_policy import PredictivePolicy
 from .sequence_model import IdentifiedModel, SequenceModel
-from .tabular_pool import TabularPool, identity_vector, swap_view, tabular_player
+from .tabular_pool import TabularPool, identity_vector, swap_view
 from .tilt import boltzmann_tilt, repeated_tilt, tilt_objective
 from .world_model import AbstractWorldModel, GameModel, MixtureModel, action_values, exact_action_values
 
@@ -28,7 +28,6 @@ __all__ = [
     "ImprovementState",
     "MixedPool",
     "MixtureModel",
-    "Plan",
     "Planning",
     "PredictivePolicy",
     "PredictivePolicyImprovement",
@@ -38,7 +37,6 @@ __all__ = [
     "best_response",
     "boltzmann_tilt",
     "chain_rewards",
-    "describe",
     "exact_action_values",
     "expected_loss_at_visit",
     "identity_vector",
@@ -49,7 +47,7 @@ __all__ = [
     "predictive_losses",
     "random_games",
     "repeated_tilt",
+    "summarise_episodes",
     "swap_view",
-    "tabular_player",
     "tilt_objective",
 ]

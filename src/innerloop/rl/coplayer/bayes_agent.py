@@ -43,7 +43,7 @@ class BayesPlanner(AbstractAgent):
     >>> import jax
     >>> import innerloop as il
     >>> game = il.IteratedMatrixGame(il.PRISONERS_DILEMMA, num_steps=20)
-    >>> defector = il.rl.tabular_player(jax.numpy.zeros(5))
+    >>> defector = il.MemoryOne.always_defect()
     >>> played, _ = il.rollout(game, (il.rl.BayesPlanner(), defector), jax.random.key(0), 20)
     >>> int(played.action[-1, 0])
     1

@@ -140,7 +140,7 @@ class PredictivePolicyImprovement(eqx.Module):
     def play(self, key: Key[Array, ""], models: SequenceModel) -> tuple[Episodes, dict[str, Float[Array, ""]]]:
         """A round of play with the deployed policies: what was seen, and what it was like."""
         episodes = self.pool.play(key, self.agents(models))
-        return episodes, describe(episodes)
+        return episodes, summarise_episodes(episodes)
 
     def _next_phase(self, key: Key[Array, ""], state: ImprovementState) -> ImprovementState:
         """Play, keep what was seen, and forget the model."""
@@ -184,7 +184,7 @@ class PredictivePolicyImprovement(eqx.Module):
 PLAYED = ("mutual_reward", "mutual_cooperation", "tabular_reward", "tabular_cooperation")
 
 
-def describe(episodes: Episodes) -> dict[str, Float[Array, ""]]:
+def summarise_episodes(episodes: Episodes) -> dict[str, Float[Array, ""]]:
     """Reward and share of cooperation per round with learners and with tabular players; zero where there are none."""
 
     def over(where: Array, values: Float[Array, "*n t"]) -> Float[Array, ""]:

@@ -13,8 +13,9 @@ from ...core.rng import named_key
 from ...envs.agent import AbstractAgent
 from ...envs.matrix_games import IteratedMatrixGame
 from ..rollout import rollout
+from ..strategies import MemoryOne
 from .posterior import random_games
-from .tabular_pool import TabularPool, identity_vector, tabular_player
+from .tabular_pool import TabularPool, identity_vector
 
 IDENTITY_SIZE = 10
 
@@ -104,7 +105,7 @@ class MixedPool(eqx.Module):
         first, second = jax.random.split(key)
         q = self.tabular.sample(first) if cooperation is None else cooperation
         identity = identity_vector(q)
-        trajectory, _ = rollout(self.game, (learner(identity), tabular_player(q)), second, self.game.num_steps)
+        trajectory, _ = rollout(self.game, (learner(identity), MemoryOne(q)), second, self.game.num_steps)
         return _streams(trajectory, (identity,), learner=False)[0]
 
     def random_episodes(self, key: Key[Array, ""], num_episodes: int, *, uniform: bool = False) -> Episodes:

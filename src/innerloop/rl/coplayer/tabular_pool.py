@@ -7,7 +7,6 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from ...core.errors import require
-from ..policy import TabularPolicy
 
 NUM_VIEWS = 5  # start, CC, CD, DC, DD: the player's own action first
 SWAP = np.asarray([0, 1, 3, 2, 4])  # what the other player sees at each of them
@@ -50,13 +49,6 @@ class TabularPool(eqx.Module):
 def swap_view(observation: Int[Array, "*n"]) -> Int[Array, "*n"]:
     """What the other player sees when this one sees `observation`: CD and DC change places."""
     return jnp.asarray(SWAP, observation.dtype)[observation]
-
-
-def tabular_player(cooperation: Float[Array, "5"]) -> TabularPolicy:
-    """The policy of a memory-one player: logits of cooperating (action 0) and defecting at its own views."""
-    safe = jnp.clip(cooperation, 1e-30, None)
-    other = jnp.clip(1 - cooperation, 1e-30, None)
-    return TabularPolicy(jnp.log(jnp.stack([safe, other], axis=1)), jnp.zeros_like(cooperation))
 
 
 def identity_vector(cooperation: Float[Array, "5"]) -> Float[Array, "10"]:

@@ -50,7 +50,8 @@ def repeated_tilt(
 ) -> Float[Array, "*n a"]:
     r"""The log-probabilities after several tilts, each policy learned exactly and made the next prior.
 
-    With fixed values $\log\frac{\pi_K(a)}{\pi_K(b)} = \log\frac{p(a)}{p(b)} + K\beta\,(Q(a) - Q(b))$: small steps add up.
+    Small steps add up: with fixed values,
+    $\log\frac{\pi_K(a)}{\pi_K(b)} = \log\frac{p(a)}{p(b)} + K\beta\,(Q(a) - Q(b))$.
 
     **Errors:** `ValueError` for a negative number of times.
     """
