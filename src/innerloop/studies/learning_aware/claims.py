@@ -1,5 +1,5 @@
 """The claims of the paper, each with the threshold it is held to and the control that must fail."""
 
-from .sampled_claims import CLAIMS as SAMPLED_CLAIMS
+from .sampled.claims import CLAIMS as SAMPLED_CLAIMS
 
 CLAIMS = (*SAMPLED_CLAIMS,)

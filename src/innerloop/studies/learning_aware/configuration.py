@@ -4,10 +4,11 @@ from dataclasses import dataclass, field
 
 from ...core.errors import UnknownNameError, require
 from ..agent_layers import LAYERS
-from . import sampled_configuration as sampled
-from .sampled_configuration import SampledSettings
+from .sampled import configuration as sampled
+from .sampled.configuration import SampledSettings
 
 LOOK_AHEADS = (1, 2, 3, 10, 20)
+MIXED_SHARES = {1: 1.0, 2: 1.0, 3: 0.75, 10: 0.6, 20: 0.4}  # of LOLA in its mixture with the partial gradient
 EXACT_VARIANTS = ("theory", "extortion", "pure-pool", "mixed-pool", *(f"lola-{k}" for k in LOOK_AHEADS))
 VARIANTS = (*EXACT_VARIANTS, *sampled.VARIANTS)
 
@@ -98,7 +99,7 @@ class Config:
 def variant_seeds(config: Config, variant: str) -> int:
     """How many of the run's seeds a variant is measured with."""
     if variant not in EXACT_VARIANTS:
-        return config.sampled.seeds
+        return config.sampled.seeds_of(variant)
     return config.exact.lola_seeds if variant.startswith("lola") else config.exact.seeds
 
 

@@ -3,7 +3,7 @@
 from ...lab.cells import Cells
 from .configuration import EXACT_VARIANTS, Config
 from .exact_measure import measure_exact
-from .sampled_measure import measure_sampled
+from .sampled.measure import measure_sampled
 
 
 def measure(config: Config, cells: Cells) -> None:

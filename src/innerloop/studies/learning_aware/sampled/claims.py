@@ -1,5 +1,5 @@
 """The claims about agents that learn from sampled games."""
 
-from ...lab.study import Claim
+from ....lab.study import Claim
 
 CLAIMS: tuple[Claim, ...] = ()

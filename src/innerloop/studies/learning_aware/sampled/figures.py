@@ -1,5 +1,5 @@
 """The figures about agents that learn from sampled games."""
 
-from ...lab.study import Figure
+from ....lab.study import Figure
 
 FIGURES: tuple[Figure, ...] = ()
