@@ -11,6 +11,7 @@ import pytest
 
 import innerloop as il
 from golden.transcripts import GOLDEN, golden_transcript
+from innerloop.core.errors import UnknownNameError
 from innerloop.envs import AbstractEnvironment, Box, Discrete, TimeStep
 from innerloop.testing.environment import check_environment
 
@@ -151,7 +152,12 @@ COUNTER = iter(range(1, 10**6))
 )
 def test_a_wrong_world_fails(mistake, words):
     with pytest.raises(AssertionError, match=f"(?s){words}"):
-        check_environment(Counting(mistake), num_steps=5)
+        check_environment(Counting(mistake), num_steps=5, only=[words.partition(":")[0]])
+
+
+def test_a_check_that_does_not_exist_is_refused():
+    with pytest.raises(UnknownNameError, match="did you mean 'layout'"):
+        check_environment(Counting("none"), only=["layouts"])
 
 
 def test_the_mistakes_are_the_only_reason():
