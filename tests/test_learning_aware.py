@@ -92,7 +92,7 @@ def test_one_pass_is_twenty_chunks_with_the_memory_handed_over():
 
 def test_the_agent_remembers_the_meta_episode_and_the_learner_its_episode():
     game = il.IteratedMatrixGame(il.PRISONERS_DILEMMA, num_steps=3)
-    episode = il.MetaEpisode(game, il.NaiveReinforce(0.0), batch_size=4, num_episodes=3)
+    episode = il.MetaEpisode(game, il.NaiveReinforce(learning_rate=0.0), batch_size=4, num_episodes=3)
     ego, other = Counting(jnp.asarray(1.0)), Counting(jnp.asarray(-1.0))
     against_learner, _ = eqx.filter_jit(episode.against_learner)(jax.random.key(0), ego, other)
     against_agent = eqx.filter_jit(episode.against_agent)(jax.random.key(0), ego, other)
@@ -124,7 +124,7 @@ def test_what_was_said_in_play_is_what_the_loss_unrolls():
 
 
 def test_a_learner_that_does_not_learn_is_an_agent():
-    episode = il.MetaEpisode(GAME, il.NaiveReinforce(0.0), batch_size=3, num_episodes=4)
+    episode = il.MetaEpisode(GAME, il.NaiveReinforce(learning_rate=0.0), batch_size=3, num_episodes=4)
     ego, other = hawk(jax.random.key(0)), tabular([0.1, -0.2, 0.3, -0.4, 0.5])
     trajectory, learned = eqx.filter_jit(episode.against_learner)(jax.random.key(1), ego, other)
     assert eqx.tree_equal(learned.policy, other)
@@ -148,11 +148,11 @@ def test_naive_learners_equal_their_formulas(x64, normalise):
     observation, action, reward, logits, values = some_episodes()
     episodes = il.InnerEpisodes(*map(jnp.asarray, (observation, action, reward)))
     policy = il.TabularPolicy(jnp.asarray(logits), jnp.asarray(values))
-    plain = il.NaiveReinforce(0.7, discount=0.9, normalise=normalise)
+    plain = il.NaiveReinforce(learning_rate=0.7, discount=0.9, normalise=normalise)
     learned = plain.update(plain.init(jax.random.key(0), policy), episodes).policy
     expected = reinforce_update(logits, observation, action, reward, rate=0.7, discount=0.9, normalise=normalise)
     np.testing.assert_allclose(learned.logits, expected, **PRECISE)
-    critic = il.NaiveActorCritic(optax.sgd(0.3), discount=0.9, trace_decay=0.8, reward_scale=0.5, normalise=normalise)
+    critic = il.NaiveActorCritic(optimiser=optax.sgd(0.3), discount=0.9, trace_decay=0.8, reward_scale=0.5, normalise=normalise)
     learned = critic.update(critic.init(jax.random.key(0), policy), episodes).policy
     expected = actor_critic_update(
         logits, values, observation, action, 0.5 * reward, rate=0.3, discount=0.9, decay=0.8, normalise=normalise
@@ -198,7 +198,7 @@ UNAWARE = [[-0.1551636903, -0.0465515769, -0.0814147465, -0.0390595214, -0.07163
 
 def test_the_whole_way_from_play_to_gradient_is_unbiased():
     # A step of 1.5 on the logit of action 0 is one of 0.75 on the logits of both.
-    episode = il.MetaEpisode(GAME, il.NaiveReinforce(0.75, normalise=False), batch_size=2, num_episodes=2)
+    episode = il.MetaEpisode(GAME, il.NaiveReinforce(learning_rate=0.75, normalise=False), batch_size=2, num_episodes=2)
     ego, naive = ByEpisode(jnp.asarray(THETA)), tabular(PSI)
 
     @eqx.filter_jit
@@ -375,7 +375,7 @@ def test_a_killed_population_resumes_bit_for_bit_with_its_whole_pool(tmp_path, d
 
 
 def test_evolution_learns_to_exploit_who_never_learns():
-    episode = il.MetaEpisode(GAME, il.NaiveReinforce(0.0), batch_size=4, num_episodes=2)
+    episode = il.MetaEpisode(GAME, il.NaiveReinforce(learning_rate=0.0), batch_size=4, num_episodes=2)
     step = il.EvolutionStrategy(episode, optax.adam(0.3), num_pairs=16, num_opponents=2, deviation=0.5)
     generous = il.stack_policies([tabular([5.0] * 5)])
     result = il.fit(step, step.init(tabular([1.0] * 5), generous), steps=12, record_every=3)

@@ -56,7 +56,7 @@ class NaiveActorCritic(AbstractNaiveLearner):
     ```python
     >>> import jax, optax
     >>> import innerloop as il
-    >>> learner = il.NaiveActorCritic(optax.adam(5e-3), reward_scale=0.05)
+    >>> learner = il.NaiveActorCritic(optimiser=optax.adam(5e-3), reward_scale=0.05)
     >>> state = learner.init(jax.random.key(0), il.TabularPolicy.uniform(5, 2))
     >>> seen = jax.numpy.zeros((16, 10), int)
     >>> episodes = il.InnerEpisodes(seen, seen, jax.numpy.ones((16, 10)))

@@ -24,10 +24,8 @@ def measure_balance(config: Config, cells: Cells) -> None:
     settings = config.sampled.balance
     found = []
     for batch_size in settings.batch_sizes:
-        measured = eqx.filter_jit(
-            lambda keys, size=batch_size: jax.lax.map(lambda key: _lengths(config, key, size), keys)
-        )
-        found.append(np.asarray(measured(cells.keys("balance"))))
+        one = partial(_lengths, config, batch_size)
+        found.append(np.asarray(jax.jit(lambda keys, one=one: jax.lax.map(one, keys))(cells.keys("balance"))))
     lengths = np.stack(found, axis=2)  # [seeds, estimators, batch sizes, current and future]
     ratios = lengths[..., 1] / lengths[..., 0]
     x = np.log(settings.batch_sizes)
@@ -43,7 +41,7 @@ def _lengths(config: Config, batch_size: int, key: Key[Array, ""]) -> Float[Arra
     game, settings = config.sampled.game, config.sampled.balance
     episode = MetaEpisode(
         IteratedMatrixGame(PRISONERS_DILEMMA, num_steps=game.steps),
-        NaiveReinforce(settings.naive_rate / 2, normalise=False),
+        NaiveReinforce(learning_rate=settings.naive_rate / 2, normalise=False),
         batch_size=batch_size,
         num_episodes=game.episodes,
     )
@@ -80,6 +78,7 @@ def _parts(
 
     def gradient(advantage: Float[Array, "n b l"]) -> Float[Array, "s"]:
         part = Lesson(played, centre(advantage), lesson.target)
-        return update.gradients(agent, part)[0].logits[:, 0]
+        gradients: Any = update.gradients(agent, part)[0]
+        return gradients.logits[:, 0]
 
     return jnp.stack([gradient(current), gradient(lesson.advantage - current)])

@@ -87,7 +87,10 @@ def measure_clean_up(config: Config, cells: Cells) -> None:
         seen = jnp.stack([last.ego.observation, last.other.observation], axis=1)
         return numbers, dict(seen=seen.astype(jnp.int8), zapped=last.info["zapped"].astype(jnp.int8))
 
-    numbers, film = eqx.filter_jit(eqx.filter_vmap(judge))(cells.keys("evaluation"), result.carry.pool)
+    measured = eqx.filter_jit(eqx.filter_vmap(judge))
+    untrained, _ = measured(cells.keys("evaluation"), carry.pool)
+    numbers, film = measured(cells.keys("evaluation"), result.carry.pool)
+    numbers |= {f"untrained/{name}": value for name, value in untrained.items()}
     cells.record({name: np.asarray(value) for name, value in numbers.items()}, step=settings.iterations)
     cells.save(**film)
 
@@ -96,7 +99,7 @@ def clean_up_episode(settings: CleanUpGame) -> MetaEpisode:
     """The meta-episode; naive learners are actor-critics that take plain gradient steps."""
     world = CleanUp(num_steps=settings.steps, height=settings.height, width=settings.width)
     learner = NaiveActorCritic(
-        optax.chain(optax.clip_by_global_norm(MAX_NORM), optax.sgd(settings.naive_rate)),
+        optimiser=optax.chain(optax.clip_by_global_norm(MAX_NORM), optax.sgd(settings.naive_rate)),
         discount=1.0,
         reward_scale=REWARD_SCALE,
         normalise=False,

@@ -11,7 +11,7 @@ CLEAN_UP = ("clean-up-coala", "clean-up-unaware")
 VARIANTS = (*TABULAR, *RECURRENT, "balance", *POOLS, *CLEAN_UP)
 # What each scale measures of them.
 SMOKE_VARIANTS: tuple[str, ...] = ()
-LAPTOP_VARIANTS = (*TABULAR, "recurrent-coala", "recurrent-unaware", "balance", *POOLS, *CLEAN_UP)
+LAPTOP_VARIANTS = VARIANTS
 PAPER_VARIANTS = VARIANTS
 
 
@@ -114,7 +114,7 @@ class SampledSettings:
     seeds: int = 5
     """How many of the run's seeds they are measured with."""
     few_seeds: int = 3
-    """The same for recurrent agents, which are slow."""
+    """The same for recurrent agents and evolution, which are slow."""
     game: Game = field(default_factory=Game)
     tabular: Training = field(default_factory=Training)
     recurrent: Training = field(default_factory=lambda: Training(co_players=8, learning_rate=3e-3, iterations=320))
@@ -132,7 +132,7 @@ class SampledSettings:
 
     def seeds_of(self, variant: str) -> int:
         """How many of the run's seeds a variant is measured with."""
-        return self.few_seeds if variant in (*RECURRENT, *CLEAN_UP) else self.seeds
+        return self.few_seeds if variant in (*RECURRENT, *CLEAN_UP, "tabular-evolution") else self.seeds
 
 
 def _positive(flag: str, settings: object) -> None:

@@ -103,15 +103,14 @@ def record_meeting(config: Config, cells: Cells, agents: AbstractPolicy, *, step
     cells.record(numbers, step=step)
     cells.save(curves=curves)
     if isinstance(agents, TabularPolicy):
-        chances = jax.nn.softmax(agents.logits)[..., 0]
-        cells.save(curves=curves, cooperation=np.asarray(chances))
+        cells.save(cooperation=np.asarray(jax.nn.softmax(agents.logits)[..., 0]))
 
 
 def meta_episode(game: Game) -> MetaEpisode:
     """The game: a learner's step on both logits of a state is half of one on the logit of cooperation."""
     return MetaEpisode(
         IteratedMatrixGame(PRISONERS_DILEMMA, num_steps=game.steps),
-        NaiveReinforce(game.naive_rate / 2),
+        NaiveReinforce(learning_rate=game.naive_rate / 2),
         batch_size=game.copies,
         num_episodes=game.episodes,
     )
