@@ -1,5 +1,8 @@
 """How a gradient is balanced between the current inner episode and later ones, for each estimator and batch size."""
 
+from functools import partial
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np

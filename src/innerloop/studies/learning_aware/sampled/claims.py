@@ -1,5 +1,7 @@
 """The claims about agents that learn from sampled games."""
 
+from typing import Any
+
 import numpy as np
 
 from ....lab.store import Records
@@ -59,7 +61,9 @@ def _shaping(kind: str, baselines: tuple[str, ...], who: str) -> tuple[Claim, ..
     """Claim 1 for one kind of agent."""
     coala, others = f"{kind}-coala", tuple(f"{kind}-{name}" for name in baselines)
     named = " and ".join({"m-fos": "M-FOS", "unaware": "batch-unaware"}[name] for name in baselines)
-    common = dict(source=f"{SOURCE}, figure 5A; spec claim 1", paper=PLOT, over_seeds="every", scales=DEEPER)
+    common: dict[str, Any] = dict(
+        source=f"{SOURCE}, figure 5A; spec claim 1", paper=PLOT, over_seeds="every", scales=DEEPER
+    )
     return (
         Claim(
             id=f"{kind}-extorts",

@@ -153,7 +153,7 @@ def _draw_film(canvas: Any, table: Table) -> None:
         lines = [i for i in range(len(table["step"])) if table["step"][i] == step]
         observation = np.asarray([[int(x) for x in table["observation"][i]] for i in lines], float)
         world = CleanUp(num_steps=1, height=table["height"][lines[0]], width=table["width"][lines[0]])
-        axes.imshow(draw_clean_up(world, observation, zapped=[table["zapped"][i] for i in lines]))
+        axes.imshow(draw_clean_up(world, observation, zapped=np.asarray([table["zapped"][i] for i in lines])))
         axes.set_title(f"step {step}", fontsize=9)
 
 
