@@ -136,6 +136,19 @@ def test_a_learner_that_does_not_learn_is_an_agent():
     assert (changed.other.action != trajectory.other.action).any()
 
 
+def test_the_learner_learns_from_each_episode_in_turn():
+    episode = il.MetaEpisode(GAME, il.NaiveActorCritic(optimiser=optax.adam(0.3)), batch_size=3, num_episodes=3)
+    first = tabular([0.1, -0.2, 0.3, -0.4, 0.5])
+    trajectory, learned = eqx.filter_jit(episode.against_learner)(jax.random.key(1), tabular(PSI), first)
+    state = episode.learner.init(jax.random.key(0), first)
+    for m in range(3):
+        state = eqx.filter_jit(episode.learner.update)(
+            state, il.InnerEpisodes(*(x[:, 2 * m : 2 * m + 2] for x in trajectory.other))
+        )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), state, learned)
+    assert float(jnp.abs(learned.policy.logits - first.logits).max()) > 0.5
+
+
 def some_episodes(seed=0, batch=4, steps=6):
     random = np.random.default_rng(seed)
     observation, action = random.integers(0, 5, (batch, steps)), random.integers(0, 2, (batch, steps))
@@ -152,7 +165,9 @@ def test_naive_learners_equal_their_formulas(x64, normalise):
     learned = plain.update(plain.init(jax.random.key(0), policy), episodes).policy
     expected = reinforce_update(logits, observation, action, reward, rate=0.7, discount=0.9, normalise=normalise)
     np.testing.assert_allclose(learned.logits, expected, **PRECISE)
-    critic = il.NaiveActorCritic(optimiser=optax.sgd(0.3), discount=0.9, trace_decay=0.8, reward_scale=0.5, normalise=normalise)
+    critic = il.NaiveActorCritic(
+        optimiser=optax.sgd(0.3), discount=0.9, trace_decay=0.8, reward_scale=0.5, normalise=normalise
+    )
     learned = critic.update(critic.init(jax.random.key(0), policy), episodes).policy
     expected = actor_critic_update(
         logits, values, observation, action, 0.5 * reward, rate=0.3, discount=0.9, decay=0.8, normalise=normalise
@@ -344,7 +359,7 @@ def test_a_lost_future_is_warned_of():
         update.prepare(trajectories, jnp.ones(2, bool))
 
 
-@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize("dynamic", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_killed_population_resumes_bit_for_bit_with_its_whole_pool(tmp_path, dynamic):
     coala = small_step().updates
     m_fos = il.LearningAwareUpdate(
@@ -367,6 +382,7 @@ def test_a_killed_population_resumes_bit_for_bit_with_its_whole_pool(tmp_path, d
     for earlier, later in ((start, half), (half, whole)):
         earlier, later = (getattr(one, "carry", one).pool.agents.logits for one in (earlier, later))
         assert (np.asarray(earlier) != np.asarray(later)).any(axis=(1, 2)).all()  # both agents learn all the time
+    assert int(optax.tree.get(whole.carry.optimiser_states[0], "count")) == 6 * coala.num_minibatches
     naive = np.asarray(whole.carry.pool.naive.logits)
     if dynamic:  # naive learners begin as agents, and the pool that is carried says so
         assert (naive != np.asarray(THREE.logits)).any()
