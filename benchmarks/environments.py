@@ -115,7 +115,8 @@ def rewards_agree() -> None:
         places = [jnp.stack([cell // 3, cell % 3]) for cell in cells]
         state = like.replace(red_pos=places[0], blue_pos=places[1], red_coin_pos=places[2], blue_coin_pos=places[3])
         reward = theirs.step_env(key, state, {"0": action[0], "1": action[1]})[2]
-        mine = game.step(key, il.CoinGameState(cells[:2], cells[2:], jnp.asarray(0, jnp.int32)), action)
+        begin = il.CoinGameState((cells[0], cells[1]), (cells[2], cells[3]), jnp.asarray(0, jnp.int32))
+        mine = game.step(key, begin, action)
         return jnp.stack([reward["0"], reward["1"]]), mine.reward
 
     given, wanted = jax.jit(jax.vmap(both))(jax.random.split(jax.random.key(0), 4096))

@@ -15,9 +15,9 @@ WORLD = CleanUp()
 
 
 def state(places=((0, 1), (4, 2)), *, frozen=(0, 0), dirt=0, apple=0, world=WORLD):
-    position = jnp.asarray([row * world.width + column for row, column in places], jnp.int32)
+    position = tuple(jnp.asarray(row * world.width + column, jnp.int32) for row, column in places)
     bits = (jnp.asarray(value, jnp.int32) for value in (dirt, apple, 0))
-    return CleanUpState(position, jnp.asarray(frozen, jnp.int32), *bits)
+    return CleanUpState(position, tuple(jnp.asarray(steps, jnp.int32) for steps in frozen), *bits)
 
 
 @jax.jit
@@ -36,6 +36,11 @@ def places(state, world=WORLD):
 def sure(**changes):
     """A world in which nothing falls and every zap hits, unless something else is said."""
     return CleanUp(**({"dirt_probability": 0.0, "hit_probability": 1.0} | changes))
+
+
+def pairs(tree):
+    """States with what belongs to the two agents side by side, as in rewards."""
+    return tree._replace(position=np.stack(tree.position, -1), frozen=np.stack(tree.frozen, -1))
 
 
 def random_episodes(world, num_worlds, num_steps, policy=None):
@@ -79,8 +84,10 @@ def test_the_rules_as_they_are_written(options, played):
     before, keys, actions, after = jax.tree.map(
         lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), played if not options else random_episodes(world, 30, 40)
     )
-    chances = np.asarray(jax.vmap(lambda key: unit(two_words(key)))(keys), np.float64)
+    words = jax.vmap(two_words)(keys)
+    chances = np.stack([np.asarray(unit(word), np.float64) for word in words], 1)
     before, after, actions = jax.tree.map(np.asarray, (before, after, actions))
+    before, after = (one._replace(state=pairs(one.state)) for one in (before, after))
     seen = {"rewards": 0, "cleaned": 0, "hits": 0}
     for t in range(len(chances)):
         now = [
@@ -109,11 +116,11 @@ def test_an_episode_begins_with_three_patches_of_dirt_and_ends_in_time():
     keys = jax.random.split(jax.random.key(1), 4000)
     start = jax.jit(jax.vmap(WORLD.reset))(keys)
     assert set(np.asarray(start.info["dirt"])) == {3} and set(np.asarray(start.info["apples"])) == {0}
-    assert not np.any(start.state.frozen) and not np.any(start.observation[:, :, -2:])
+    assert not np.any(pairs(start.state).frozen) and not np.any(start.observation[:, :, -2:])
     ways, counts = np.unique(np.asarray(start.state.dirt), return_counts=True)
     assert len(ways) == 10
     within(counts, 4000, 1 / 10)
-    cells = np.asarray(start.state.position)
+    cells = pairs(start.state).position
     for agent in range(2):
         within(np.bincount(cells[:, agent], minlength=20), 4000, 1 / 20)
     within(np.sum(cells[:, 0] == cells[:, 1]), 4000, 1 / 20)
@@ -181,7 +188,7 @@ def test_without_cleaning_the_river_gets_dirtier_and_no_apple_grows():
 
     def far_from_the_river(key):
         start = world.reset(key)
-        moved = start.state._replace(position=jnp.asarray([0, 13], jnp.int32))
+        moved = start.state._replace(position=(jnp.asarray(0, jnp.int32), jnp.asarray(13, jnp.int32)))
         return start._replace(state=moved)
 
     def episode(key):
@@ -200,11 +207,12 @@ def test_without_cleaning_the_river_gets_dirtier_and_no_apple_grows():
 
 def test_frozen_agents_do_nothing_and_what_lies_there_fits(played):
     before, _, actions, after = played
-    frozen = np.asarray(before.state.frozen) > 0
+    then, now = pairs(before.state), pairs(after.state)
+    frozen = then.frozen > 0
     assert 0.02 < frozen.mean() < 0.9
     for name in ("collected", "cleaned", "zapped"):
         assert not np.any(np.asarray(after.info[name])[frozen]), name
-    assert np.array_equal(np.asarray(before.state.position)[frozen], np.asarray(after.state.position)[frozen])
+    assert np.array_equal(then.position[frozen], now.position[frozen])
     assert not np.any(np.asarray(after.reward)[frozen])
     assert not np.any(np.asarray(after.info["zapped"])[frozen[:, :, ::-1]]), "a frozen agent was hit again"
     for bits in (after.state.dirt, after.state.apple):
@@ -216,12 +224,12 @@ def test_frozen_agents_do_nothing_and_what_lies_there_fits(played):
 def test_zaps_reach_two_cells(distance):
     world = sure(height=4, distance=distance)
     cells = np.asarray([(row, column) for row in range(4) for column in range(4)])
-    pairs = jnp.asarray([(a, b) for a in range(16) for b in range(16)], jnp.int32)
+    both = np.asarray([(a, b) for a in range(16) for b in range(16)], np.int32)
     begin = state(world=world)
     zap = jax.jit(jax.vmap(lambda at: world.step(jax.random.key(0), begin._replace(position=at), jnp.asarray([4, 5]))))
-    apart = np.abs(cells[np.asarray(pairs)[:, 0]] - cells[np.asarray(pairs)[:, 1]])
+    apart = np.abs(cells[both[:, 0]] - cells[both[:, 1]])
     far = apart.max(axis=1) if distance == "chebyshev" else apart.sum(axis=1)
-    hits = np.asarray(zap(pairs).info["zapped"])
+    hits = np.asarray(zap((jnp.asarray(both[:, 0]), jnp.asarray(both[:, 1]))).info["zapped"])
     np.testing.assert_array_equal(hits[:, 0], far <= 2)
     assert not hits[:, 1].any()
 
@@ -273,9 +281,9 @@ def test_a_hit_freezes_for_the_next_five_steps():
 def test_nobody_who_is_frozen_is_hit_again_and_two_can_freeze_each_other():
     world = sure()
     after = do(state(((1, 1), (1, 2)), frozen=(0, 3)), ZAP, ZAP, world=world)
-    assert after.info["zapped"].tolist() == [0, 0] and after.state.frozen.tolist() == [0, 2]
+    assert after.info["zapped"].tolist() == [0, 0] and [int(steps) for steps in after.state.frozen] == [0, 2]
     after = do(state(((1, 1), (1, 2))), ZAP, ZAP, world=world)
-    assert after.info["zapped"].tolist() == [1, 1] and after.state.frozen.tolist() == [5, 5]
+    assert after.info["zapped"].tolist() == [1, 1] and [int(steps) for steps in after.state.frozen] == [5, 5]
 
 
 def test_two_in_one_cell_both_collect_and_both_clean():
@@ -303,7 +311,7 @@ def test_swapping_the_players_swaps_everything(played):
     before, keys, actions, _ = jax.tree.map(lambda leaf: leaf[:, 10], played)
     world = sure(dirt_probability=0.35)
     run = jax.jit(jax.vmap(world.step))
-    mirrored = before.state._replace(position=before.state.position[:, ::-1], frozen=before.state.frozen[:, ::-1])
+    mirrored = before.state._replace(position=before.state.position[::-1], frozen=before.state.frozen[::-1])
     after, swapped = run(keys, before.state, actions), run(keys, mirrored, actions[:, ::-1])
     for name in ("collected", "cleaned", "zapped"):
         np.testing.assert_array_equal(after.info[name], swapped.info[name][:, ::-1])

@@ -7,6 +7,7 @@ import pytest
 
 from innerloop.envs import CoinGame, CoinGameState
 from innerloop.envs.chance import draw, two_words, unit
+from innerloop.envs.lights import Field, light, place, two_actions
 from oracles import worlds
 
 OPTIONS = {
@@ -32,6 +33,11 @@ def random_steps(game, num_worlds=40, num_steps=50):
     return jax.tree.map(lambda leaf: np.asarray(leaf).reshape(-1, *leaf.shape[2:]), steps)
 
 
+def side_by_side(state):
+    """What belongs to the two players side by side, as in rewards."""
+    return state._replace(position=np.stack(state.position, -1), coin=np.stack(state.coin, -1))
+
+
 @pytest.mark.parametrize("name", OPTIONS)
 def test_the_rules_as_they_are_written(name):
     game = CoinGame(num_steps=20, **OPTIONS[name])
@@ -41,6 +47,7 @@ def test_the_rules_as_they_are_written(name):
         return None if cell < 0 else divmod(int(cell), game.width)
 
     before, actions, after = random_steps(game)
+    before, after = (one._replace(state=side_by_side(one.state)) for one in (before, after))
     taken = 0
     for t in range(len(actions)):
         coins = [place(cell) for cell in before.state.coin[t]]
@@ -90,7 +97,7 @@ def test_where_everything_is_at_the_start():
         state = jax.jit(jax.vmap(CoinGame(num_steps=5, num_coins=num_coins).reset))(
             jax.random.split(jax.random.key(0), many)
         ).state
-        position, coin = np.asarray(state.position), np.asarray(state.coin)
+        position, coin = side_by_side(state).position, side_by_side(state).coin
         pairs = np.bincount(9 * position[:, 0] + position[:, 1], minlength=81).reshape(9, 9)
         assert not np.any(np.diag(pairs))
         within(pairs[~np.eye(9, dtype=bool)], many, 1 / 72)
@@ -106,13 +113,12 @@ def test_where_everything_is_at_the_start():
 def test_new_coins_are_uniform_over_the_cells_without_players(num_coins, places):
     """Player 0 takes its own coin in cell 4, the other one moves into cell 4 too, or from 8 to 7."""
     game = CoinGame(num_steps=5, num_coins=num_coins, may_stay=True)
-    state = CoinGameState(
-        jnp.asarray(places, jnp.int32), jnp.asarray([4, -1 if num_coins == 1 else 0], jnp.int32), jnp.int32(0)
-    )
+    four, eight, coin = (jnp.asarray(cell, jnp.int32) for cell in (4, 8, -1 if num_coins == 1 else 0))
+    state = CoinGameState(tuple(four if cell == 4 else eight for cell in places), (four, coin), jnp.int32(0))
     many = 14000
     keys = jax.random.split(jax.random.key(1), many)
     after = jax.jit(jax.vmap(lambda key: game.step(key, state, jnp.asarray([4, 4], jnp.int32))))(keys)
-    coin = np.asarray(after.state.coin)
+    coin = side_by_side(after.state).coin
     free = sorted(set(range(9)) - set(places))
     new = coin[:, 1] if num_coins == 1 else coin[:, 0]
     counts = np.bincount(new, minlength=9)
@@ -126,7 +132,7 @@ def test_swapping_the_players_swaps_everything():
     game = CoinGame(num_steps=20, num_coins=2, may_stay=True)
     before, actions, _ = random_steps(game, 20, 20)
     run = jax.jit(jax.vmap(lambda state, action: game.step(jax.random.key(0), state, action)))
-    mirrored = before.state._replace(position=before.state.position[:, ::-1], coin=before.state.coin[:, ::-1])
+    mirrored = before.state._replace(position=before.state.position[::-1], coin=before.state.coin[::-1])
     after, swapped = run(before.state, actions), run(mirrored, actions[:, ::-1])
     np.testing.assert_array_equal(after.reward, swapped.reward[:, ::-1])
     for name in ("own_coins", "other_coins"):
@@ -147,11 +153,25 @@ def test_refusals():
             CoinGame(**({"num_steps": 5} | options))
 
 
+def test_lights_and_actions():
+    """Fields of all widths, packed into words; cells of grids beyond a word; both actions out of one sum."""
+    cells = jnp.asarray([0, 30, 31, 99, -1, 100], jnp.int32)
+    lit = jax.vmap(lambda cell: light(place(cell, 100), np.arange(100, dtype=np.int32)))(cells)
+    np.testing.assert_array_equal(lit, np.asarray(cells)[:, None] == np.arange(100))
+    widths, random = [5, 31, 1, 30, 2, 17], np.random.default_rng(0)
+    values = [int(random.integers(0, 2**width)) for width in widths]
+    bits = [value >> i & 1 for value, width in zip(values, widths, strict=True) for i in range(width)]
+    wires = random.permutation(sum(widths)).astype(np.int32).reshape(2, -1)
+    fields = [Field(jnp.asarray(value, jnp.int32), width) for value, width in zip(values, widths, strict=True)]
+    np.testing.assert_array_equal(light(fields, wires), np.asarray(bits)[wires])
+    assert [int(one) for one in two_actions(jnp.asarray([3, 255]))] == [3, 255]
+
+
 def test_random_words():
     """Two words of any kind of key; numbers drawn one after the other are uniform together."""
     for kind in ("threefry2x32", "rbg"):
         keys = jax.random.split(jax.random.key(0, impl=kind), 4096)
-        words = np.asarray(jax.vmap(two_words)(keys))
+        words = np.stack(jax.vmap(two_words)(keys), 1)
         assert words.shape == (4096, 2) and words.dtype == np.uint32
         bits = (words[:, :, None] >> np.arange(32, dtype=np.uint32)) & 1
         within(bits.sum(axis=0), 4096, 0.5)

@@ -7,11 +7,13 @@ from jaxtyping import Array, Float, Int, Key, UInt32
 _SMALLEST = 2.0**-24  # the distance of two chances
 
 
-def two_words(key: Key[Array, ""]) -> UInt32[Array, "2"]:
+def two_words(key: Key[Array, ""]) -> tuple[UInt32[Array, ""], UInt32[Array, ""]]:
     """Two random words of 32 bits; with JAX's usual keys for the price of one, as the data of a key derived from it."""
     if jax.random.key_impl(key) == "threefry2x32":
-        return jax.random.key_data(jax.random.fold_in(key, 0))
-    return jax.random.bits(key, (2,), jnp.uint32)  # the data of other kinds of keys repeat themselves
+        data = jax.random.key_data(jax.random.fold_in(key, 0))
+    else:
+        data = jax.random.bits(key, (2,), jnp.uint32)  # the data of other kinds of keys repeat themselves
+    return data[0], data[1]
 
 
 def draw(word: UInt32[Array, ""], size: int | Int[Array, ""]) -> tuple[Int[Array, ""], UInt32[Array, ""]]:

@@ -3,7 +3,7 @@
 import functools
 import itertools
 import math
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import equinox as eqx
 import jax
@@ -14,17 +14,22 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int, Key
 from ..core.errors import UnknownNameError, require
 from .chance import draw, one_bit, two_words, unit
 from .environment import AbstractEnvironment, TimeStep
+from .lights import Field, both, light, place, two_actions
 from .spaces import Box, Discrete
 
 RIGHT, LEFT, UP, DOWN, ZAP, NOTHING = range(6)
 DISTANCES = ("chebyshev", "manhattan")
 
 
+_Two: TypeAlias = tuple[Int[Array, ""], Int[Array, ""]]
+_Flags: TypeAlias = tuple[Bool[Array, ""], Bool[Array, ""]]
+
+
 class CleanUpState(NamedTuple):
     """Cells are counted row by row from the top left; bit r of a column is its cell in row r."""
 
-    position: Int[Array, "2"]
-    frozen: Int[Array, "2"]  # for how many steps more
+    position: _Two  # of agent 0 and of agent 1
+    frozen: _Two  # for how many steps more
     dirt: Int[Array, ""]  # bits: in the river, the rightmost column
     apple: Int[Array, ""]  # bits: in the orchard, the leftmost column
     time: Int[Array, ""]
@@ -158,86 +163,89 @@ class CleanUp(AbstractEnvironment):
         chosen = draw(other_word, len(rivers))[0]
         nothing = jnp.asarray(0, jnp.int32)
         state = CleanUpState(
-            jnp.stack([first, second]),
-            jnp.zeros(2, jnp.int32),
+            (first, second),
+            (nothing, nothing),
             jnp.sum(jnp.where(jnp.arange(len(rivers)) == chosen, rivers, 0)),
             nothing,
             nothing,
         )
-        no, nobody = jnp.asarray(False), jnp.zeros(2, bool)
+        no = jnp.asarray(False)
+        nobody = (no, no)
         info = _info(nobody, nobody, nobody, state)
         return TimeStep(state, self._observe(state), jnp.zeros(2, jnp.float32), no, no, info)
 
     def step(self, key: Key[Array, ""], state: CleanUpState, action: Int[Array, "2"]) -> TimeStep:
         """Dirt falls, apples grow; then agents collect, clean, zap and move."""
-        chance = unit(two_words(key))
-        free = state.frozen == 0
-        row, column = state.position // self.width, state.position % self.width
-
+        dirt_word, apple_word = two_words(key)
         all_rows = (1 << self.height) - 1
-        clean = all_rows & ~state.dirt
-        new_dirt, first_chance = one_bit(clean, self.height, self.dirt_probability, chance[0])
+        new_dirt, first_chance = one_bit(all_rows & ~state.dirt, self.height, self.dirt_probability, unit(dirt_word))
         dirt = state.dirt | new_dirt
         pollution = jax.lax.population_count(dirt).astype(jnp.float32)
         growth = 1.0 - jnp.minimum(1.0, pollution / self.dirt_limit)
-        new_apple, second_chance = one_bit(all_rows & ~state.apple, self.height, growth, chance[1])
+        new_apple, second_chance = one_bit(all_rows & ~state.apple, self.height, growth, unit(apple_word))
         apple = state.apple | new_apple
 
-        cell = 1 << row
-        collected = free & (column == 0) & ((apple & cell) != 0)
-        cleaned = free & (column == self.width - 1) & ((dirt & cell) != 0)
-        apple = apple & ~_either(jnp.where(collected, cell, 0))
-        dirt = dirt & ~_either(jnp.where(cleaned, cell, 0))
+        free = both(lambda i: state.frozen[i] == 0)
+        row = both(lambda i: jax.lax.div(state.position[i], self.width))
+        column = both(lambda i: state.position[i] - self.width * row[i])
+        here = both(lambda i: jnp.where(free[i], 1 << row[i], 0))
+        on_apple = both(lambda i: jnp.where(column[i] == 0, here[i] & apple, 0))
+        on_dirt = both(lambda i: jnp.where(column[i] == self.width - 1, here[i] & dirt, 0))
+        apple = apple & ~(on_apple[0] | on_apple[1])
+        dirt = dirt & ~(on_dirt[0] | on_dirt[1])
 
-        in_range = self._between(row, column) <= self.zap_range
-        lucky = jnp.stack([first_chance, second_chance]) < self.hit_probability
-        zapped = (action == ZAP) & free & free[::-1] & in_range & lucky
+        actions = two_actions(action)
+        may_hit = free[0] & free[1] & (self._between(row, column) <= self.zap_range)
+        chances = (first_chance, second_chance)
+        zapped = both(lambda i: (actions[i] == ZAP) & may_hit & (chances[i] < self.hit_probability))
         hit = zapped[::-1]
-        frozen = jnp.where(hit, self.frozen_steps, jnp.maximum(state.frozen - 1, 0))
+        moved = both(lambda i: self._move(row[i], column[i], actions[i]))
+        position = both(lambda i: jnp.where(free[i] & ~hit[i], moved[i], state.position[i]))
+        frozen = both(lambda i: jnp.where(hit[i], self.frozen_steps, jnp.maximum(state.frozen[i] - 1, 0)))
 
-        position = jnp.where(free & ~hit, self._move(row, column, action), state.position)
         time = state.time + 1
         after = CleanUpState(position, frozen, dirt, apple, time)
+        info = _info(both(lambda i: on_apple[i] != 0), both(lambda i: on_dirt[i] != 0), zapped, after)
         return TimeStep(
             after,
             self._observe(after),
-            self.apple_reward * collected.astype(jnp.float32),
+            self.apple_reward * info["collected"].astype(jnp.float32),
             time >= self.num_steps,
             jnp.asarray(False),
-            _info(collected, cleaned, zapped, after),
+            info,
         )
 
-    def _between(self, row: Int[Array, "2"], column: Int[Array, "2"]) -> Int[Array, ""]:
+    def _between(self, row: _Two, column: _Two) -> Int[Array, ""]:
         down, right = jnp.abs(row[0] - row[1]), jnp.abs(column[0] - column[1])
         return jnp.maximum(down, right) if self.distance == "chebyshev" else down + right
 
-    def _move(self, row: Int[Array, "2"], column: Int[Array, "2"], action: Int[Array, "2"]) -> Int[Array, "2"]:
+    def _move(self, row: Int[Array, ""], column: Int[Array, ""], action: Int[Array, ""]) -> Int[Array, ""]:
         right = (action == RIGHT).astype(jnp.int32) - (action == LEFT).astype(jnp.int32)
         down = (action == DOWN).astype(jnp.int32) - (action == UP).astype(jnp.int32)
         row = jnp.clip(row + down, 0, self.height - 1)
         return row * self.width + jnp.clip(column + right, 0, self.width - 1)
 
     def _observe(self, state: CleanUpState) -> Float[Array, "2 size"]:
-        own, other, apple, not_apple, dirt, not_dirt, rest = _view(self.height, self.width)
-        frozen = (state.frozen > 0).astype(jnp.int32)
-        flags = (1 + 2 * frozen + 4 * frozen[::-1])[:, None]
-        columns = ((state.apple ^ not_apple) & apple) | ((state.dirt ^ not_dirt) & dirt)
-        seen = (flags & rest[None, :]) | columns[None, :]
-        places = (state.position[:, None] == own[None, :]) | (state.position[::-1][:, None] == other[None, :])
-        return jnp.where(places | (seen != 0), jnp.float32(1.0), jnp.float32(0.0))
+        size, height = self.height * self.width, self.height
+        all_rows = (1 << height) - 1
+        frozen = [(steps > 0).astype(jnp.int32) for steps in state.frozen]
+        fields = [
+            *place(state.position[0], size),
+            *place(state.position[1], size),
+            Field(state.apple, height),
+            Field(all_rows & ~state.apple, height),
+            Field(state.dirt, height),
+            Field(all_rows & ~state.dirt, height),
+            Field(1 + 2 * frozen[0] + 4 * frozen[1], 3),
+        ]
+        return light(fields, _wires(height, self.width))
 
 
-def _info(
-    collected: Bool[Array, "2"], cleaned: Bool[Array, "2"], zapped: Bool[Array, "2"], state: CleanUpState
-) -> dict[str, Array]:
+def _info(collected: _Flags, cleaned: _Flags, zapped: _Flags, state: CleanUpState) -> dict[str, Array]:
     each = {"collected": collected, "cleaned": cleaned, "zapped": zapped}
     columns = {"dirt": state.dirt, "apples": state.apple}
     counts = {name: jax.lax.population_count(bits) for name, bits in columns.items()}
-    return {name: value.astype(jnp.int32) for name, value in each.items()} | counts
-
-
-def _either(cells: Int[Array, "2"]) -> Int[Array, ""]:
-    return cells[0] | cells[1]
+    return {name: jnp.stack(values).astype(jnp.int32) for name, values in each.items()} | counts
 
 
 def _rivers(height: int, dirt: int) -> list[int]:
@@ -246,21 +254,17 @@ def _rivers(height: int, dirt: int) -> list[int]:
 
 
 @functools.cache
-def _view(height: int, width: int) -> tuple[np.ndarray, ...]:
-    """What lights each entry of the observation, so that all entries are computed alike.
-
-    The own and the other's place; bits of the orchard and of the river, with those bits to turn over before, for an
-    empty cell; bits of what remains: 1 always, 2 the own frozen flag, 4 the other's.
-    """
-    cells = np.arange(height * width, dtype=np.int32).reshape(height, width)
-    size = cells.size
-    own, other = (np.full(5 * size + 2, -1, np.int32) for _ in range(2))
-    apple, not_apple, dirt, not_dirt, rest = (np.zeros(5 * size + 2, np.int32) for _ in range(5))
-    own[:size] = other[size : 2 * size] = cells.ravel()
-    bits = 1 << np.arange(height, dtype=np.int32)
-    empty = 4 * size + cells
-    apple[2 * size + cells[:, 0]] = apple[empty[:, 0]] = not_apple[empty[:, 0]] = bits
-    dirt[3 * size + cells[:, -1]] = dirt[empty[:, -1]] = not_dirt[empty[:, -1]] = bits
-    rest[empty[:, 1:-1]] = 1
-    rest[-2:] = 2, 4
-    return own, other, apple, not_apple, dirt, not_dirt, rest
+def _wires(height: int, width: int) -> Int[np.ndarray, "2 entries"]:
+    """Which bit lights each entry: places, apples and their absence, dirt and its absence, always, frozen."""
+    size = height * width
+    cells = np.arange(size).reshape(height, width)
+    apple, no_apple, dirt, no_dirt = 2 * size + np.arange(4 * height).reshape(4, height)
+    always = 2 * size + 4 * height
+    grids = np.full((3, height, width), -1)  # nothing lights an apple in the river
+    grids[0, :, 0], grids[1, :, -1] = apple, dirt
+    grids[2] = always
+    grids[2, :, 0], grids[2, :, -1] = no_apple, no_dirt
+    first, second = cells.ravel(), size + cells.ravel()
+    own = [first, second, grids.ravel(), [always + 1, always + 2]]
+    other = [second, first, grids.ravel(), [always + 2, always + 1]]
+    return np.stack([np.concatenate(own), np.concatenate(other)]).astype(np.int32)

@@ -1,24 +1,31 @@
 """The coin game: two players, coins of two colours, and the temptation to take the other's."""
 
-from typing import NamedTuple
+import functools
+from typing import NamedTuple, TypeAlias
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, Key, UInt32
 
 from ..core.errors import require
 from .chance import draw, two_words
 from .environment import AbstractEnvironment, TimeStep
+from .lights import both, light, place, two_actions
 from .spaces import Box, Discrete
 
 _ABSENT = -1  # where a coin is that does not lie anywhere
 
 
+_Two: TypeAlias = tuple[Int[Array, ""], Int[Array, ""]]
+
+
 class CoinGameState(NamedTuple):
     """Cells are counted row by row; a coin that does not lie anywhere is at -1."""
 
-    position: Int[Array, "2"]
-    coin: Int[Array, "2"]  # of player 0's colour and of player 1's
+    position: _Two  # of player 0 and of player 1
+    coin: _Two  # of player 0's colour and of player 1's
     time: Int[Array, ""]
 
 
@@ -121,64 +128,83 @@ class CoinGame(AbstractEnvironment):
         word, other_word = two_words(key)
         first, word = draw(word, self.height * self.width)
         second, word = draw(word, self.height * self.width - 1)
-        position = jnp.stack([first, second + (second >= first).astype(jnp.int32)])
+        position = (first, second + (second >= first).astype(jnp.int32))
         coin = self._free_cells(other_word, position)
         if self.num_coins == 1:
-            coin = jnp.where(jnp.arange(2) == draw(word, 2)[0], coin, _ABSENT)
+            colour, _ = draw(word, 2)
+            coin = (jnp.where(colour == 0, coin[0], _ABSENT), jnp.where(colour == 1, coin[1], _ABSENT))
         no = jnp.asarray(False)
-        taken = jnp.zeros((2, 2), bool)
         state = CoinGameState(position, coin, jnp.asarray(0, jnp.int32))
-        return TimeStep(state, self._observe(state), jnp.zeros(2, jnp.float32), no, no, _info(taken))
+        info = _info(((no, no), (no, no)))
+        return TimeStep(state, self._observe(state), jnp.zeros(2, jnp.float32), no, no, info)
 
     def step(self, key: Key[Array, ""], state: CoinGameState, action: Int[Array, "2"]) -> TimeStep:
         """Both move; who stands on a coin takes it; new coins appear."""
-        position = self._move(state.position, action)
-        taken = position[:, None] == state.coin[None, :]  # [player, colour]
-        new = self._free_cells(two_words(key)[0], position)
+        moves = two_actions(action)
+        position = both(lambda i: self._move(state.position[i], moves[i]))
+        taken = both(lambda i: both(lambda colour: position[i] == state.coin[colour]))  # [player][colour]
+        gone = both(lambda colour: taken[0][colour] | taken[1][colour])
+        new, old = self._free_cells(two_words(key)[0], position), state.coin
         if self.num_coins == 1:
-            coin = jnp.where(jnp.any(taken), jnp.where(state.coin == _ABSENT, new, _ABSENT), state.coin)
+            other_colour = both(lambda colour: jnp.where(old[colour] == _ABSENT, new[colour], _ABSENT))
+            coin = both(lambda colour: jnp.where(gone[0] | gone[1], other_colour[colour], old[colour]))
         else:
-            coin = jnp.where(jnp.any(taken, axis=0), new, state.coin)
-        number = taken.astype(self.coin_reward.dtype)
-        stolen = jnp.stack([number[1, 0], number[0, 1]])
+            coin = both(lambda colour: jnp.where(gone[colour], new[colour], old[colour]))
         time = state.time + 1
         after = CoinGameState(position, coin, time)
         return TimeStep(
             after,
             self._observe(after),
-            self.coin_reward * jnp.sum(number, axis=1) + self.stolen_reward * stolen,
+            jnp.stack(both(lambda i: self._reward(*taken[i], taken[1 - i][i]))),
             time >= self.num_steps,
             jnp.asarray(False),
             _info(taken),
         )
 
-    def _move(self, position: Int[Array, "2"], action: Int[Array, "2"]) -> Int[Array, "2"]:
+    def _reward(self, red: Bool[Array, ""], blue: Bool[Array, ""], stolen: Bool[Array, ""]) -> Float[Array, ""]:
+        count = red.astype(jnp.int32) + blue.astype(jnp.int32)
+        return self.coin_reward * count.astype(jnp.float32) + self.stolen_reward * stolen.astype(jnp.float32)
+
+    def _move(self, position: Int[Array, ""], action: Int[Array, ""]) -> Int[Array, ""]:
         right = (action == 0).astype(jnp.int32) - (action == 1).astype(jnp.int32)
         down = (action == 2).astype(jnp.int32) - (action == 3).astype(jnp.int32)
-        row = (position // self.width + down + self.height) % self.height
-        column = (position % self.width + right + self.width) % self.width
+        row = jax.lax.div(position, self.width)
+        column = position - self.width * row
+        row, column = row + down, column + right
+        row = jnp.where(row < 0, self.height - 1, jnp.where(row == self.height, 0, row))
+        column = jnp.where(column < 0, self.width - 1, jnp.where(column == self.width, 0, column))
         return row * self.width + column
 
-    def _free_cells(self, word: UInt32[Array, ""], position: Int[Array, "2"]) -> Int[Array, "2"]:
+    def _free_cells(self, word: UInt32[Array, ""], position: _Two) -> _Two:
         """Two cells uniform among those without a player: the n-th free one, found by stepping over the players."""
-        low, high = jnp.min(position), jnp.max(position)
+        low, high = jnp.minimum(*position), jnp.maximum(*position)
         apart = (low != high).astype(jnp.int32)
         free = self.height * self.width - 1 - apart
         first, word = draw(word, free)
-        cell = jnp.stack([first, draw(word, free)[0]])
-        cell = cell + (cell >= low).astype(jnp.int32)
-        return cell + apart * (cell >= high).astype(jnp.int32)
+        second, _ = draw(word, free)
+
+        def step_over(cell: Int[Array, ""]) -> Int[Array, ""]:
+            cell = cell + (cell >= low).astype(jnp.int32)
+            return cell + apart * (cell >= high).astype(jnp.int32)
+
+        return step_over(first), step_over(second)
 
     def _observe(self, state: CoinGameState) -> Float[Array, "2 size"]:
-        own = jnp.concatenate([state.position, state.coin])
-        other = jnp.concatenate([state.position[::-1], state.coin[::-1]])
-        planes = jnp.stack([own, other])[:, :, None] == jnp.arange(self.height * self.width)[None, None, :]
-        return planes.reshape(2, -1).astype(jnp.float32)
+        size = self.height * self.width
+        things = (*state.position, *state.coin)
+        return light([field for thing in things for field in place(thing, size)], _wires(size))
 
 
-def _info(taken: Bool[Array, "2 2"]) -> dict[str, Array]:
-    counts = taken.astype(jnp.int32)
+@functools.cache
+def _wires(size: int) -> Int[np.ndarray, "2 entries"]:
+    """Which bit lights each entry: the places of both players and both coins follow each other."""
+    things = np.arange(4 * size, dtype=np.int32).reshape(4, size)
+    return np.stack([things[[0, 1, 2, 3]].ravel(), things[[1, 0, 3, 2]].ravel()])
+
+
+def _info(taken: tuple[tuple[Array, Array], tuple[Array, Array]]) -> dict[str, Array]:
+    (red, blue_of_other), (red_of_other, blue) = taken
     return {
-        "own_coins": jnp.stack([counts[0, 0], counts[1, 1]]),
-        "other_coins": jnp.stack([counts[0, 1], counts[1, 0]]),
+        "own_coins": jnp.stack([red, blue]).astype(jnp.int32),
+        "other_coins": jnp.stack([blue_of_other, red_of_other]).astype(jnp.int32),
     }
