@@ -10,8 +10,8 @@ import optax
 import pytest
 
 import innerloop as il
-from innerloop.envs.time_limit import TimeLimit
 from innerloop.rl.gradient.experience import collect, make_batch, said
+from innerloop.testing import check_environment
 from oracles import returns as oracle
 
 GOAL, LIMIT = 4, 6
@@ -39,7 +39,7 @@ class Walk(il.AbstractEnvironment):
         return il.TimeStep(WalkState(place), place[None], reward, there, jnp.asarray(False), {})
 
 
-WORLD = TimeLimit(Walk(), LIMIT)
+WORLD = il.TimeLimit(Walk(), LIMIT)
 SGD = optax.sgd(0.1)
 
 
@@ -214,6 +214,20 @@ def test_what_cannot_be_trained_is_refused():
     step.init(jax.random.key(0), il.TabularPolicy.uniform(GOAL + 1, 2))
     with pytest.raises(ValueError, match="6 worlds do not make 4 minibatches"):
         step.init(jax.random.key(0), recurrent_policy(jax.random.key(1)))
+
+
+def test_a_cue_is_shown_once_and_asked_for_later():
+    world = il.DelayedCue(delay=2, num_cues=3)
+    check_environment(world, num_steps=8)
+    for seed in range(4):
+        now = world.reset(jax.random.key(seed))
+        cue = int(now.observation[0])
+        for expected, answer in ((3, 0), (4, 1), (None, cue if seed % 2 else (cue + 1) % 3)):
+            now = world.step(jax.random.key(seed), now.state, jnp.asarray([answer]))
+            assert bool(now.terminated) == (expected is None) and (expected in (None, int(now.observation[0])))
+            assert float(now.reward[0]) == (expected is None and seed % 2)
+    with pytest.raises(ValueError, match="num_cues must be at least 2, not 1"):
+        il.DelayedCue(delay=1, num_cues=1)
 
 
 @pytest.mark.slow
