@@ -4,7 +4,8 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.special import gammaln, xlogy
+import numpy as np
+from jax.scipy.special import gammaln
 from jaxtyping import Array, Float, Int, Key
 
 from ...core.errors import require
@@ -91,7 +92,7 @@ def log_sequence_probability(
     return _log_beta(cooperations + a, visits - cooperations + a) - _log_beta(a, a)
 
 
-def expected_loss_at_visit(visit: int, concentration: float = 1.0) -> Float[Array, ""]:
+def expected_loss_at_visit(visit: int, concentration: float = 1.0) -> float:
     r"""The expected loss of the ideal predictor at the $n$-th visit to a view, in nats.
 
     The mean of the entropy of the prediction $(k + a)/(n - 1 + 2a)$ over the Beta-binomial law of the number $k$ of
@@ -99,14 +100,13 @@ def expected_loss_at_visit(visit: int, concentration: float = 1.0) -> Float[Arra
 
     **Errors:** `ValueError` for a visit below the first.
     """
+    from scipy.special import betaln, binom, entr  # not needed by whoever imports this module for something else
+
     require(visit >= 1, f"visits are counted from 1, not {visit}")
-    earlier = jnp.asarray(float(visit - 1))
-    k = jnp.arange(visit) * jnp.ones(())
-    a = jnp.asarray(concentration, k.dtype)
-    ways = gammaln(earlier + 1) - gammaln(k + 1) - gammaln(earlier - k + 1)
-    weights = jnp.exp(ways + _log_beta(k + a, earlier - k + a) - _log_beta(a, a))
-    p = (k + a) / (earlier + 2 * a)
-    return -jnp.sum(weights * (xlogy(p, p) + xlogy(1 - p, 1 - p)))
+    k, n, a = np.arange(visit), visit - 1, concentration
+    weights = binom(n, k) * np.exp(betaln(k + a, n - k + a) - betaln(a, a))
+    p = (k + a) / (n + 2 * a)
+    return float(np.sum(weights * (entr(p) + entr(1 - p))))
 
 
 class RandomGames(NamedTuple):

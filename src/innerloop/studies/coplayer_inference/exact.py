@@ -205,7 +205,7 @@ def measure_exact(config: Config, cells: Cells) -> None:
     mutual = together(found["thompson"]["logits"], second["logits"])
     control = together(strangers[:, 0], strangers[:, 1])
     visits = jax.jit(jax.vmap(lambda key: loss_by_visit(key, 2000)))(cells.keys("visits"))
-    formula = np.asarray([float(expected_loss_at_visit(visit)) for visit in range(1, VISITS + 1)])
+    formula = np.asarray([expected_loss_at_visit(visit) for visit in range(1, VISITS + 1)])
     numbers["visit_error"] = np.abs(np.asarray(visits) - formula).max(axis=1)
     numbers["visit_error_without_counts"] = np.full(len(cells.seeds), np.abs(np.log(2) - formula).max())
     cells.record(numbers)

@@ -101,7 +101,7 @@ def _draw_prediction(canvas: Any, table: Table) -> None:
 def _draw_visits(canvas: Any, table: Table) -> None:
     axes = canvas.subplots()
     _, visits, values = pivot(table, "seed", "visit", "value")
-    formula = [float(expected_loss_at_visit(int(visit))) for visit in visits]
+    formula = [expected_loss_at_visit(int(visit)) for visit in visits]
     axes.plot(visits, formula, label="formula")
     for number, row in enumerate(values):
         axes.plot(visits, row, ".", color=INK, markersize=4, label="" if number else "2000 games each")
