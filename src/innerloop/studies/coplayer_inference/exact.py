@@ -22,7 +22,6 @@ from ...rl.coplayer import (
     chain_rewards,
     expected_loss_at_visit,
     predictive_losses,
-    random_games,
 )
 from ...rl.exact import naive_gradient
 from ...rl.rollout import rollout
@@ -36,7 +35,7 @@ OPPONENTS = {
     "WSLS": [1.0, 1.0, 0.0, 0.0, 1.0],
 }
 LATE = 15  # rounds at the end of an episode
-VISITS = 20
+VISITS, PLAYERS = 20, 20_000
 COMMITMENT = 5  # rounds for which a draw from the posterior is kept
 DISCOUNT = 0.95  # of the exact gradients by which two extorters learn
 AGENTS = ("thompson", "certainty", "deaf", "oracle")
@@ -159,19 +158,15 @@ def posterior_trace(config: Config, key: Key[Array, ""]) -> dict[str, Array]:
     return {"truth": table, "cooperations": before.cooperations, "defections": before.defections}
 
 
-def loss_by_visit(key: Key[Array, ""], games: int) -> Float[Array, "n"]:
-    """The ideal predictor's mean loss at each visit to a view, in games of uniformly random tabular players."""
-    played = random_games(key, TabularPool(1.0), num_games=games, num_rounds=100)
+def loss_by_visit(key: Key[Array, ""], count: int) -> Float[Array, "n"]:
+    """The ideal predictor's mean loss at each visit to one view, over uniformly random players.
 
-    def one(views: Array, actions: Array) -> tuple[Array, Array]:
-        losses = predictive_losses(views, actions)
-        same = (views[:, None] == views[None]) & (jnp.arange(100)[:, None] > jnp.arange(100)[None])
-        visit = same.sum(axis=1)
-        there = jnp.where(visit[:, None] == jnp.arange(VISITS, dtype=visit.dtype)[None], 1.0, 0.0)
-        return losses @ there, there.sum(axis=0)
-
-    sums, counts = jax.vmap(one)(played.views[:, :, 0], played.actions[:, :, 0])
-    return sums.sum(axis=0) / counts.sum(axis=0)
+    Not taken from games: how often a view is visited there depends on what the players do.
+    """
+    first, second = jax.random.split(key)
+    q = jax.random.uniform(first, (count, 1))
+    actions = jnp.where(jax.random.uniform(second, (count, VISITS)) < q, 0, 1).astype(jnp.int32)
+    return jax.vmap(lambda some: predictive_losses(jnp.zeros(VISITS, jnp.int32), some))(actions).mean(axis=0)
 
 
 def measure_exact(config: Config, cells: Cells) -> None:
@@ -204,7 +199,7 @@ def measure_exact(config: Config, cells: Cells) -> None:
     strangers = jax.vmap(lambda key: jax.random.normal(key, (2, 5)))(cells.keys("strangers"))
     mutual = together(found["thompson"]["logits"], second["logits"])
     control = together(strangers[:, 0], strangers[:, 1])
-    visits = jax.jit(jax.vmap(lambda key: loss_by_visit(key, 2000)))(cells.keys("visits"))
+    visits = jax.jit(jax.vmap(lambda key: loss_by_visit(key, PLAYERS)))(cells.keys("visits"))
     formula = np.asarray([expected_loss_at_visit(visit) for visit in range(1, VISITS + 1)])
     numbers["visit_error"] = np.abs(np.asarray(visits) - formula).max(axis=1)
     numbers["visit_error_without_counts"] = np.full(len(cells.seeds), np.abs(np.log(2) - formula).max())

@@ -58,6 +58,15 @@ def _draw_training(canvas: Any, table: Table) -> None:
     axes.legend(loc="upper right")
 
 
+def _draw_together(canvas: Any, table: Table) -> None:
+    axes = canvas.subplots()
+    for pool in dict.fromkeys(table["pool"]):
+        _, rounds, values = pivot(table, "seed", "round", "value", pool=pool)
+        band(axes, rounds, values, pool, spread="range")
+    axes.set(xlabel="round", ylabel="cooperates with a learner", ylim=(-0.03, 1.03))
+    axes.legend(loc="upper left")
+
+
 def _draw_extortion(canvas: Any, table: Table) -> None:
     axes = canvas.subplots()
     corners = np.asarray([[0, 0], [-1, 2], [1, 1], [2, -1], [0, 0]], float)
@@ -104,7 +113,7 @@ def _draw_visits(canvas: Any, table: Table) -> None:
     formula = [expected_loss_at_visit(int(visit)) for visit in visits]
     axes.plot(visits, formula, label="formula")
     for number, row in enumerate(values):
-        axes.plot(visits, row, ".", color=INK, markersize=4, label="" if number else "2000 games each")
+        axes.plot(visits, row, ".", color=INK, markersize=4, label="" if number else "20,000 players per seed")
     line_at(axes, 0.5, "")
     axes.set(xlabel="visit to a view", ylabel="loss in nats", xticks=range(2, len(visits) + 1, 2))
     axes.legend(loc="upper right")
@@ -119,6 +128,16 @@ FIGURES = (
         paper="Figure 1: near 1 in the mixed pool, near 0 in both ablations.",
         data=tables.training,
         draw=_draw_training,
+        scales=DEEPER,
+    ),
+    Figure(
+        id="together",
+        title="Within an episode: two learners with each other",
+        caption="Share of cooperation in each round of games of the two learners, with the policies deployed after the"
+        " last phase; the band is the range over seeds.",
+        paper="Figure 1 and its discussion: cooperation within the episode.",
+        data=tables.together,
+        draw=_draw_together,
         scales=DEEPER,
     ),
     Figure(

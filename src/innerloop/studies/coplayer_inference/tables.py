@@ -70,6 +70,16 @@ def training(records: Records) -> Table:
     return table
 
 
+def together(records: Records) -> Table:
+    """How often learners cooperate with each other in each round, after training."""
+    table: Columns = {"pool": [], "seed": [], "round": [], "value": []}
+    for variant, label in TRAININGS.items():
+        for seed, row in zip(records.seeds, records.array(variant, "mutual_cooperation"), strict=True):
+            for time, value in enumerate(row):
+                _add(table, label, int(seed), time + 1, float(value))
+    return table
+
+
 def extortion(records: Records) -> Table:
     """What the best member of each generation and its victim earn."""
     table: Columns = {"victim": [], "seed": [], "generation": [], "extorter": [], "victim's reward": []}
