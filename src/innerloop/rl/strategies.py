@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, Int, Key
 
 from ..core.errors import require
@@ -46,7 +47,7 @@ class MemoryOne(AbstractAgent):
             table.shape == (5,),
             f"a memory-one strategy has five probabilities ({', '.join(OBSERVATIONS)}), not an array of {table.shape}",
         )
-        if not isinstance(table, jax.core.Tracer):
+        if not isinstance(table, Tracer):
             values = np.asarray(table)
             require(bool(np.all((values >= 0) & (values <= 1))), f"probabilities lie in [0, 1], not {values.tolist()}")
         self.cooperation = table

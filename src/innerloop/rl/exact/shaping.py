@@ -121,8 +121,8 @@ def look_ahead_objective(
 
 
 def mixed_gradient(
-    shaping: Float[Array, "s *a"], partial: Float[Array, "s *a"], naive_share: Number
-) -> Float[Array, "s *a"]:
+    shaping: Float[Array, "*s"], partial: Float[Array, "*s"], naive_share: Number | Float[Array, "*s"]
+) -> Float[Array, "*s"]:
     """The gradient in a pool of naive learners and learning-aware agents: a convex mixture of what both ask for.
 
     **Arguments:**
