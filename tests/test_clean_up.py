@@ -7,8 +7,8 @@ import pytest
 
 from innerloop.core.errors import UnknownNameError
 from innerloop.envs import CleanUp, CleanUpState, draw_clean_up, save_gif, save_png
-from innerloop.envs.chance import one_bit, two_words, unit
-from innerloop.envs.clean_up import DOWN, LEFT, NOTHING, RIGHT, UP, ZAP
+from innerloop.envs.grids.chance import one_bit, two_words, unit
+from innerloop.envs.grids.clean_up import DOWN, LEFT, NOTHING, RIGHT, UP, ZAP
 from oracles import worlds
 
 WORLD = CleanUp()

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from innerloop.envs import CoinGame, CoinGameState
-from innerloop.envs.chance import draw, two_words, unit
-from innerloop.envs.lights import Field, light, place, two_actions
+from innerloop.envs.grids.chance import draw, two_words, unit
+from innerloop.envs.grids.lights import Field, light, place, two_actions
 from oracles import worlds
 
 OPTIONS = {

@@ -1,11 +1,12 @@
 """Worlds with a leading agent axis, and the interface of whoever acts in them."""
 
+from . import adapters as adapters
 from .agent import AbstractAgent
-from .clean_up import CleanUp, CleanUpState
-from .clean_up_picture import draw_clean_up, save_gif, save_png
-from .coin_game import CoinGame, CoinGameState
 from .delayed_cue import DelayedCue
 from .environment import AbstractEnvironment, TimeStep
+from .grids.clean_up import CleanUp, CleanUpState
+from .grids.clean_up_picture import draw_clean_up, save_gif, save_png
+from .grids.coin_game import CoinGame, CoinGameState
 from .matrix_games import (
     CHICKEN,
     MATCHING_PENNIES,

@@ -10,7 +10,7 @@ import optax
 from jaxtyping import Array, Key
 
 from ....core.rng import named_key
-from ....envs.clean_up import CleanUp
+from ....envs.grids.clean_up import CleanUp
 from ....lab.cells import Cells
 from ....rl.learning_aware import (
     LearningAwareUpdate,

@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from ....envs.clean_up import CleanUp
-from ....envs.clean_up_picture import draw_clean_up
+from ....envs.grids.clean_up import CleanUp
+from ....envs.grids.clean_up_picture import draw_clean_up
 from ....lab.report.plots import band, line_at, pivot
 from ....lab.store import MissingCell, Records
 from ....lab.study import Figure, Table
@@ -25,6 +25,8 @@ FRAMES = 8
 
 
 def _rows(columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> dict[str, list[Any]]:
+    if not rows:
+        raise MissingCell("none of its variants is finished")
     return {name: [row[i] for row in rows] for i, name in enumerate(columns)}
 
 
@@ -54,15 +56,17 @@ def _draw_shaping(canvas: Any, table: Table) -> None:
         for method in [name for name in METHODS.values() if name in _of(table, "method", kind=kind)]:
             for who, style in (("agent", "-"), ("naive learners", "--")):
                 _, episodes, values = pivot(table, "seed", "episode", "reward", kind=kind, method=method, who=who)
-                line = band(axes, episodes, values, method, color=colours[method], linestyle=style)
+                # Wide where another line lies upon it.
+                width = 3.5 if method == METHODS["m-fos"] else 1.6
+                line = band(axes, episodes, values, method, color=colours[method], linestyle=style, linewidth=width)
                 if who != "agent":
                     line.set_label("_")
         axes.set(title=KINDS[kind], xlabel="inner episode", xticks=(1, 5, 10, 15, 20))
         line_at(axes, 1.0, "mutual cooperation", side="start")
     panels[0].set_ylabel("reward per step")
     low, high = panels[0].get_ylim()
-    panels[0].set_ylim(low, high + 0.75 * (high - low))
-    panels[0].legend(loc="upper left", fontsize=8)
+    panels[0].set_ylim(low, high + 0.35 * (high - low))
+    panels[0].legend(loc="upper left", fontsize=8, ncols=2)
 
 
 def _of(table: Table, column: str, **where: Any) -> list[Any]:
@@ -94,7 +98,8 @@ def _draw_training(canvas: Any, table: Table) -> None:
         for who, style in zip(_of(table, "who"), ("-", "--"), strict=False):
             if who in _of(table, "who", curve=curve):
                 _, steps, values = pivot(table, "seed", "step", "reward", curve=curve, who=who)
-                band(axes, steps, values, f"{curve}: {who}", color=f"C{i}", linestyle=style)
+                width = 3.5 if curve == METHODS["m-fos"] else 1.6
+                band(axes, steps, values, f"{curve}: {who}", color=f"C{i}", linestyle=style, linewidth=width)
     axes.set(xlabel="training step", ylabel="reward per step")
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8)
 
@@ -172,7 +177,8 @@ FIGURES: tuple[Figure, ...] = (
     Figure(
         id="sampled-training",
         title="Rewards by training",
-        caption="Mean rewards over the meta-episodes of a training step, of tabular agents and their naive learners.",
+        caption="Mean rewards over the meta-episodes of a training step, of tabular agents and their naive learners, "
+        "who do not learn at all where they are frozen.",
         paper="Figure 5A.",
         data=lambda records: _training(
             records,

@@ -11,11 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, Key
 
-from ..core.errors import UnknownNameError, require
+from ...core.errors import UnknownNameError, require
+from ..environment import AbstractEnvironment, TimeStep
+from ..spaces import Box, Discrete
 from .chance import draw, one_bit, two_words, unit
-from .environment import AbstractEnvironment, TimeStep
 from .lights import Field, both, light, place, two_actions
-from .spaces import Box, Discrete
 
 RIGHT, LEFT, UP, DOWN, ZAP, NOTHING = range(6)
 DISTANCES = ("chebyshev", "manhattan")

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, Key, UInt32
 
-from ..core.errors import require
+from ...core.errors import require
+from ..environment import AbstractEnvironment, TimeStep
+from ..spaces import Box, Discrete
 from .chance import draw, two_words
-from .environment import AbstractEnvironment, TimeStep
 from .lights import both, light, place, two_actions
-from .spaces import Box, Discrete
 
 _ABSENT = -1  # where a coin is that does not lie anywhere
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import ArrayLike, UInt8
 
-from ..core.errors import require
+from ...core.errors import require
 from .clean_up import CleanUp
 
 _GROUND = (243, 240, 232)
