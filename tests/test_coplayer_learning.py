@@ -13,7 +13,9 @@ import innerloop as il
 from innerloop.rl.coplayer import (
     BayesPlanner,
     GameModel,
+    IdentifiedPolicy,
     MixedPool,
+    MixedPoolActorCritic,
     MixtureModel,
     Planning,
     PredictivePolicy,
@@ -202,3 +204,29 @@ def test_what_plays_is_the_tilted_policy_and_not_the_prediction():
         return jnp.mean(jnp.where(trajectory.action[:, 0] == 0, 1.0, 0.0))
 
     assert float(cooperation(jnp.asarray(0.0))) > 0.75 and float(cooperation(jnp.asarray(20.0))) < 0.15
+
+
+# ---- actor-critics in the pool ----
+
+
+@pytest.mark.slow
+def test_actor_critics_learn_to_defect_among_tabular_players_that_do_not_answer():
+    game = il.IteratedMatrixGame(il.PRISONERS_DILEMMA, num_steps=4)
+    pool = MixedPool(game, TabularPool(1e4), against_tabular=32, against_learners=32)
+    step = MixedPoolActorCritic(pool, optax.adam(2e-2), reward_scale=0.2)
+    policies = eqx.filter_vmap(lambda key: il.SequencePolicy.random(15, 2, lambda key: il.GRU(8, 8, key=key), key=key))(
+        jax.random.split(jax.random.key(0), 2)
+    )
+    before = step.init(policies)
+    result = il.fit(step, before, steps=40)
+    cooperation = result.history("train", "tabular_cooperation")
+    assert cooperation[0] == pytest.approx(0.5, abs=0.1) and cooperation[-1] < 0.25
+    assert result.history("train", "tabular_reward")[-1] > result.history("train", "tabular_reward")[0] + 0.15
+
+
+def test_identified_policies_read_the_view_and_the_vector():
+    policy = il.SequencePolicy.random(15, 2, lambda key: il.GRU(4, 4, key=key), key=jax.random.key(0))
+    agent = IdentifiedPolicy(policy, jnp.arange(10.0))
+    read = agent.describe(jnp.asarray([0, 4]))
+    np.testing.assert_array_equal(read[:, :5], np.eye(5)[[0, 4]])
+    np.testing.assert_array_equal(read[:, 5:], [np.arange(10.0)] * 2)

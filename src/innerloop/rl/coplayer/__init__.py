@@ -1,5 +1,6 @@
 """Co-players inferred in context: exact posteriors and plans, learned world models, mixed pools."""
 
+from .actor_critic import IdentifiedPolicy, MixedPoolActorCritic, PoolLearners
 from .bayes_agent import BayesPlanner, Planning
 from .best_response import best_response, chain_rewards, joint_chain
 from .improvement import ImprovementState, PredictivePolicyImprovement, paper_optimiser, summarise_episodes
@@ -25,10 +26,13 @@ __all__ = [
     "Episodes",
     "GameModel",
     "IdentifiedModel",
+    "IdentifiedPolicy",
     "ImprovementState",
     "MixedPool",
+    "MixedPoolActorCritic",
     "MixtureModel",
     "Planning",
+    "PoolLearners",
     "PredictivePolicy",
     "PredictivePolicyImprovement",
     "SequenceModel",
