@@ -65,7 +65,7 @@ class Balance:
     """Copies behind each gradient, in all co-players together."""
     parts: int = 16
     """Independent parts of these, from which the length of the mean gradient is estimated without bias."""
-    naive_rate: float = 1.0
+    naive_rate: float = 0.1
     """The step size of learners whose returns are not normalised, so that the mean step depends on no batch size."""
 
     def __post_init__(self):
@@ -77,12 +77,14 @@ class Balance:
 
 @dataclass(frozen=True)
 class MixedPool:
-    """A COALA-PG agent and an M-FOS agent, both tabular, who meet each other and naive learners."""
+    """A COALA-PG agent and an M-FOS agent, who meet each other and naive learners."""
 
+    recurrent: bool = False
+    """Whether the agents remember the meta-episode; otherwise they are tabular."""
     co_players: int = 32
     naive_fraction: float = 0.25
     learning_rate: float = 0.02
-    iterations: int = 1500
+    iterations: int = 800
 
     def __post_init__(self):
         _positive("sampled.pool", self)
@@ -114,10 +116,10 @@ class SampledSettings:
     seeds: int = 5
     """How many of the run's seeds they are measured with."""
     few_seeds: int = 3
-    """The same for recurrent agents and evolution, which are slow."""
+    """The same for recurrent agents, pools and evolution, which are slow."""
     game: Game = field(default_factory=Game)
     tabular: Training = field(default_factory=Training)
-    recurrent: Training = field(default_factory=lambda: Training(co_players=8, learning_rate=3e-3, iterations=320))
+    recurrent: Training = field(default_factory=lambda: Training(co_players=8, learning_rate=1e-3, iterations=400))
     evolution: Evolution = field(default_factory=Evolution)
     balance: Balance = field(default_factory=Balance)
     pool: MixedPool = field(default_factory=MixedPool)
@@ -132,12 +134,14 @@ class SampledSettings:
 
     def seeds_of(self, variant: str) -> int:
         """How many of the run's seeds a variant is measured with."""
-        return self.few_seeds if variant in (*RECURRENT, *CLEAN_UP, "tabular-evolution") else self.seeds
+        return self.few_seeds if variant in (*RECURRENT, *POOLS, *CLEAN_UP, "tabular-evolution") else self.seeds
 
 
 def _positive(flag: str, settings: object) -> None:
     for name, value in vars(settings).items():
-        require(value > 0, f"--{flag}.{name.replace('_', '-')} must be above 0, not {value:g}")
+        require(
+            isinstance(value, bool) or value > 0, f"--{flag}.{name.replace('_', '-')} must be above 0, not {value:g}"
+        )
 
 
 SMOKE = SampledSettings(seeds=2)
@@ -145,6 +149,7 @@ LAPTOP = SampledSettings()
 PAPER = SampledSettings(
     few_seeds=5,
     recurrent=Training(co_players=128, learning_rate=3e-4, iterations=3000),
+    pool=MixedPool(recurrent=True, co_players=128, naive_fraction=0.75, learning_rate=3e-4, iterations=3000),
     clean_up=replace(
         CleanUpGame(), height=5, steps=64, copies=64, co_players=512, learning_rate=3e-4, iterations=30_000
     ),

@@ -10,10 +10,10 @@ from jaxtyping import Array, Key
 
 from ....core.rng import named_key
 from ....lab.cells import Cells
-from ....rl.learning_aware import Pool, PopulationStep
+from ....rl.learning_aware import Pool, PopulationStep, stack_policies
 from ....rl.policy import AbstractPolicy
 from ..configuration import Config
-from .shaping import ESTIMATORS, beginnings, meta_episode, tabular_update
+from .shaping import ESTIMATORS, beginnings, meta_episode, recurrent_agent, recurrent_update, tabular_update
 
 AGENTS = ("coala", "m-fos")
 
@@ -22,7 +22,8 @@ def measure_pool(config: Config, cells: Cells) -> None:
     """Train both agents together; record what they earn from each other. Claim 7."""
     settings, chosen = config.sampled, config.sampled.pool
     episode = meta_episode(settings.game)
-    updates = tuple(tabular_update(settings.game, chosen.learning_rate, ESTIMATORS[name]) for name in AGENTS)
+    make_update = recurrent_update if chosen.recurrent else tabular_update
+    updates = tuple(make_update(settings.game, chosen.learning_rate, ESTIMATORS[name]) for name in AGENTS)
     mixed = cells.variant == "pool-mixed"
     step = PopulationStep(
         episode,
@@ -32,7 +33,10 @@ def measure_pool(config: Config, cells: Cells) -> None:
     )
 
     def start(key: Key[Array, ""]) -> Any:
-        agents = beginnings(settings.game, named_key(key, "agents"), len(AGENTS))
+        agents: AbstractPolicy = beginnings(settings.game, named_key(key, "agents"), len(AGENTS))
+        if chosen.recurrent:
+            one = lambda i: recurrent_agent(config.agent, named_key(key, "agents", i))  # noqa: E731
+            agents = stack_policies([one(i) for i in range(len(AGENTS))])
         return step.init(Pool(agents, beginnings(settings.game, named_key(key, "naive"))))
 
     carry = eqx.filter_vmap(start)(cells.keys("init"))
@@ -50,5 +54,3 @@ def measure_pool(config: Config, cells: Cells) -> None:
 
     earned = np.asarray(eqx.filter_jit(eqx.filter_vmap(judge))(cells.keys("evaluation"), result.carry.pool))
     cells.record({name: earned[:, i] for i, name in enumerate(AGENTS)}, step=chosen.iterations)
-    agents: Any = result.carry.pool.agents
-    cells.save(cooperation=np.asarray(jax.nn.softmax(agents.logits)[..., 0]))

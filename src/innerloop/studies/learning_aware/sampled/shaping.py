@@ -119,7 +119,7 @@ def meta_episode(game: Game) -> MetaEpisode:
 def beginnings(game: Game, key: Key[Array, ""], count: int = BEGINNINGS) -> TabularPolicy:
     """Naive learners before they learn: normally distributed logits of cooperation."""
     logits = game.naive_deviation * jax.random.normal(key, (count, 5))
-    return TabularPolicy(jnp.stack([logits, jnp.zeros_like(logits)], axis=-1), jnp.zeros_like(logits))
+    return jax.vmap(lambda row: TabularPolicy(jnp.stack([row, jnp.zeros_like(row)], -1), jnp.zeros_like(row)))(logits)
 
 
 def tabular_update(game: Game, learning_rate: float, estimator: ShapingEstimator) -> LearningAwareUpdate:
