@@ -93,28 +93,35 @@ THEORY: tuple[Claim, ...] = (
 )
 
 EXTORTION: tuple[Claim, ...] = (
-    Claim(
-        id="exact-extorts",
-        statement="Learning-aware agents that begin near defection learn to extort naive learners.",
-        source=f"{SOURCE}, figure 3A; spec claim 2",
-        paper=PLOT,
-        quantity="share of seeds in which the agent earns at least 1.0 per step while naive learners learn (of which a "
-        "half means that the median does)",
-        measure=share(final("extortion", "raw/ego"), least=1.0),
-        threshold=at_least(0.5),
-        control=Control(
-            "the same agents without a gradient through the learning",
-            share(final("extortion", "unaware/ego"), least=1.0),
-        ),
-        scales=DEEPER,
+    *(
+        Claim(
+            id=f"exact-extorts{name}",
+            statement=f"Learning-aware agents that begin {begin} learn to extort naive learners{how}.",
+            source=f"{SOURCE}, figure 3A; spec claim 2",
+            paper=PLOT,
+            quantity="share of seeds in which the agent earns at least 1.0 per step while naive learners learn (of "
+            "which a half means that the median does)",
+            measure=share(final("extortion", f"{kind}/ego"), least=1.0),
+            threshold=at_least(0.5),
+            control=Control(
+                "agents without a gradient through the learning", share(final("extortion", "unaware/ego"), least=1.0)
+            ),
+            scales=DEEPER,
+        )
+        for name, kind, begin, how in (
+            ("", "anywhere", "anywhere", ", whose steps go along raw returns"),
+            ("-from-defection", "scaled", "near defection", ", whose steps go along payoffs per step"),
+            ("-from-defection-raw", "raw", "near defection", ", whose steps go along raw returns"),
+        )
     ),
     Claim(
         id="exact-keeps-learners",
         statement="The extorted naive learners still earn a little more than by mutual defection.",
         source=f"{SOURCE}, figure 3A; spec claim 2",
         paper=PLOT,
-        quantity="distance of the naive learners' payoff per step from 0.25, the middle of 0 to 0.5",
-        measure=off_centre(final("extortion", "raw/naive"), 0.25),
+        quantity="distance of the naive learners' payoff per step from 0.25, the middle of 0 to 0.5; agents that begin "
+        "anywhere",
+        measure=off_centre(final("extortion", "anywhere/naive"), 0.25),
         threshold=at_most(0.25),
         control=Control(
             "naive learners against agents without a gradient through the learning",
@@ -127,8 +134,8 @@ EXTORTION: tuple[Claim, ...] = (
         statement="The shaping policies are near zero-determinant extortion strategies.",
         source=f"{SOURCE}, appendix C; spec claim 2",
         paper=PLOT,
-        quantity="share of random policies which a zero-determinant strategy fits worse",
-        measure=final("extortion", "raw/fits_better"),
+        quantity="share of random policies which a zero-determinant strategy fits worse; agents that begin anywhere",
+        measure=final("extortion", "anywhere/fits_better"),
         threshold=at_least(0.9),
         control=Control("agents without a gradient through the learning", final("extortion", "unaware/fits_better")),
         scales=DEEPER,

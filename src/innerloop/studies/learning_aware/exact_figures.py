@@ -16,7 +16,13 @@ from .configuration import LOOK_AHEADS
 from .tables import entries, table_of
 
 DEEPER = ("laptop", "paper")
-KINDS = {"raw": "raw steps", "scaled": "scaled steps", "unaware": "unaware of learning"}
+KINDS = {
+    "raw": "raw steps, from defection",
+    "scaled": "scaled steps, from defection",
+    "anywhere": "raw steps, from anywhere",
+    "unaware": "unaware of learning",
+}  # in the order in which their policies are stored
+TRAINED = {"scaled": "shaper, scaled", "anywhere": "shaper, raw", "unaware": "unaware"}
 FEASIBLE = ((1, 1), (-1, 2), (0, 0), (2, -1), (1, 1))  # own payoff, other's
 
 
@@ -224,8 +230,7 @@ def _matrix(records: Records) -> Table:
         "extortion, 3": MemoryOne.zero_determinant(3.0, 0.1),
     }
     logits = {name: jnp.broadcast_to(one.logits(), (len(trained), 5)) for name, one in pool.items()}
-    logits |= {f"shaper, {kind}": jnp.asarray(trained[:, k, 0]) for k, kind in enumerate(("raw", "scaled"))}
-    logits["unaware"] = jnp.asarray(trained[:, 2, 0])
+    logits |= {label: jnp.asarray(trained[:, list(KINDS).index(kind), 0]) for kind, label in TRAINED.items()}
     stacked = jnp.stack(list(logits.values()))
 
     def earn(first: Any, second: Any) -> Any:

@@ -115,19 +115,21 @@ def _draw(cells: Cells, settings: int) -> Array:
 
 
 def _extortion(settings: ExactSettings, cells: Cells) -> None:
-    """Agents who begin near defection learn to shape naive learners; then two of them meet. Claims 2 and 3."""
+    """Agents who begin near defection, or anywhere, learn to shape naive learners; then two of them meet."""
     rates = rates_of(settings)
-    names = tuple(rates)
-    start = jnp.full((len(cells.seeds), len(names), 2, 5), settings.start)
+    names = (*rates, "anywhere")  # the last one with raw steps
+    steps = [*rates.values(), rates["raw"]]
+    near = jnp.full((len(cells.seeds), len(rates), 2, 5), settings.start)
+    start = jnp.concatenate([near, _draw(cells, 1)], axis=1)
     options: dict[str, Any] = dict(rate=settings.learning_rate, steps=settings.steps)
-    naive = Naive(settings.naive_steps, np.asarray(list(rates.values())))
+    naive = Naive(settings.naive_steps, np.asarray(steps))
     aware = _train(cells, shaping_rule(names, naive, settings), start, name="aware", **options)
     alone = Naive(settings.naive_steps, np.asarray([rates["raw"]]))
     rule = shaping_rule(("unaware",), alone, settings, aware=False)
     unaware = _train(cells, rule, start[:, :1], name="unaware", **options)
     policies = jnp.concatenate([aware, unaware], axis=1)
     names = (*names, "unaware")
-    _record_exploitation(settings, cells, names, policies, [*rates.values(), rates["raw"]])
+    _record_exploitation(settings, cells, names, policies, [*steps, rates["raw"]])
     _record_fits(settings, cells, names, policies)
 
     every = max(1, settings.meeting_steps // 300)
