@@ -54,7 +54,7 @@ def _draw_plane(canvas: Any, table: Table) -> None:
             axes.plot(own[s], other[s], color=f"C{i}", linewidth=0.7, alpha=0.4)
         axes.plot(own[:, -1], other[:, -1], "o", color=f"C{i}", label=kind, markersize=4)
         chi = float(np.median(pivot(table, "seed", "step", "chi", kind=kind)[2][:, -1]))
-        if kind != KINDS["unaware"]:
+        if own[:, -1].mean() > 0.5:  # who has stayed with defection forces no line
             ends = np.asarray([-0.25, 1.6])
             label = rf"zero-determinant line, $\chi$ = {chi:.1f}"
             axes.plot(ends, ends / chi, color=f"C{i}", linestyle="--", linewidth=0.9, label=label)
@@ -208,7 +208,7 @@ def _draw_policies(canvas: Any, table: Table) -> None:
                 axes.plot(x + 0.36 * (i - 0.5) + spread, values, ".", color=f"C{i}", markersize=3, alpha=0.6,
                           label=when if x == 0 else None)  # fmt: skip
         axes.set_xticks(range(len(OBSERVATIONS)), OBSERVATIONS)
-        axes.set_title(kind)
+        axes.set_title(kind, fontsize=9)
     panels[0].set_ylabel("probability of cooperation")
     panels[-1].legend(fontsize=8, loc="upper right", markerscale=2)
 
