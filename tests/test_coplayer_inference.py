@@ -25,7 +25,7 @@ from innerloop.studies.coplayer_inference.configuration import (
     Improvement,
     Prediction,
 )
-from innerloop.studies.coplayer_inference.exact import KnowingPlanner, against_fixed, learn_together
+from innerloop.studies.coplayer_inference.exact import KnowingPlanner, against, learn_together, opponents
 from innerloop.studies.coplayer_inference.learned import Forgetful, improvement, streams
 from innerloop.testing import check_study
 
@@ -100,8 +100,9 @@ def test_any_sequence_layer_is_an_agents_memory():
 
 
 def test_curves_are_of_each_opponent_in_the_order_of_their_names():
-    play = jax.jit(lambda key: against_fixed(lambda table: KnowingPlanner(table, 15), 8, 2, key))
-    rewards, cooperation = play(jax.random.key(0))
+    play = jax.jit(lambda key: against(lambda table: KnowingPlanner(table, 15), opponents(), 8, 2, key))
+    rewards, cooperation, views, actions = play(jax.random.key(0))
+    np.testing.assert_array_equal((views[:, 1:] - 1) // 2, actions[:, :-1])  # the co-player's own side
     np.testing.assert_array_equal(cooperation, [[1.0] * 8, [0.0] * 8, [0.0] * 8, cooperation[3]])
     np.testing.assert_array_equal(rewards[:3], [[1.0] * 8, [2.0] * 8, [0.0] * 8])
 

@@ -134,6 +134,7 @@ CLAIMS = (
         threshold=at_least(0.8),
         control=Control("evolved against the planner without inference", value("exact", "extortion/deaf/extorter")),
         over_seeds="every",
+        scales=DEEPER,
     ),
     Claim(
         id="3b",
@@ -145,6 +146,7 @@ CLAIMS = (
         threshold=at_least(0.3),
         control=Control("evolved against the planner without inference", extortion_gap("deaf")),
         over_seeds="every",
+        scales=DEEPER,
     ),
     Claim(
         id="4",
@@ -156,6 +158,7 @@ CLAIMS = (
         threshold=at_least(0.3),
         control=Control("two random memory-one players", rise("strangers")),
         over_seeds="every",
+        scales=DEEPER,
     ),
     Claim(
         id="5a",

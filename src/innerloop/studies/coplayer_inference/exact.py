@@ -1,15 +1,14 @@
 """Agents that infer exactly: what they do with whom, who can extort them, what extorters do to each other."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Int, Key
 
-from ...core.rng import named_key
 from ...envs.agent import AbstractAgent
 from ...envs.matrix_games import PRISONERS_DILEMMA, IteratedMatrixGame
 from ...lab.cells import Cells
@@ -46,22 +45,38 @@ def opponents() -> Float[Array, "k 5"]:
     return jnp.asarray(list(OPPONENTS.values()))
 
 
-def against_fixed(
-    make: Callable[[Float[Array, "5"]], AbstractAgent], rounds: int, games: int, key: Key[Array, ""]
-) -> tuple[Float[Array, "k t"], Float[Array, "k t"]]:
-    """Mean reward and share of cooperation in each round with each fixed strategy.
+class Curves(NamedTuple):
+    """An agent's episodes with each of several memory-one players."""
 
-    `make` is given the strategy's table, which nobody but an oracle looks at.
+    rewards: Float[Array, "*n t"]  # means over games
+    cooperation: Float[Array, "*n t"]
+    views: Int[Array, "*n t"]  # of the co-player, in the first game
+    actions: Int[Array, "*n t"]
+
+
+def against(
+    make: Callable[[Float[Array, "5"]], AbstractAgent],
+    tables: Float[Array, "k 5"],
+    rounds: int,
+    games: int,
+    key: Key[Array, ""],
+) -> Curves:
+    """Games of an agent with memory-one players.
+
+    `make` is given the co-player's table, which nobody but an oracle looks at.
     """
     game = IteratedMatrixGame(PRISONERS_DILEMMA, num_steps=rounds)
 
-    def play(table: Float[Array, "5"], key: Key[Array, ""]) -> tuple[Array, Array]:
+    def play(table: Float[Array, "5"], key: Key[Array, ""]) -> Curves:
         trajectory = rollout(game, (make(table), MemoryOne(table)), key, rounds)[0]
-        return trajectory.reward[:, 0], jnp.where(trajectory.action[:, 0] == 0, 1.0, 0.0)
+        cooperation = jnp.where(trajectory.action[:, 0] == 0, 1.0, 0.0)
+        return Curves(trajectory.reward[:, 0], cooperation, trajectory.observation[:, 1], trajectory.action[:, 1])
 
-    keys = jax.random.split(key, (len(OPPONENTS), games))
-    rewards, cooperation = jax.vmap(jax.vmap(play, (None, 0)))(opponents(), keys)
-    return rewards.mean(axis=1), cooperation.mean(axis=1)
+    keys = jax.random.split(key, (len(tables), games))
+    played = jax.vmap(jax.vmap(play, (None, 0)))(tables, keys)
+    return Curves(
+        played.rewards.mean(axis=1), played.cooperation.mean(axis=1), played.views[:, 0], played.actions[:, 0]
+    )
 
 
 class KnowingPlanner(AbstractAgent):
@@ -91,7 +106,7 @@ def planner(config: Config, name: str) -> Callable[[Float[Array, "5"]], Abstract
     return lambda table: agent
 
 
-def fitness(
+def earn(
     victim: AbstractAgent, tables: Float[Array, "p 5"], rounds: int, games: int, key: Key[Array, ""]
 ) -> Float[Array, "p 2"]:
     """What memory-one players and a victim earn from each other, per round."""
@@ -100,31 +115,40 @@ def fitness(
     def play(table: Float[Array, "5"], key: Key[Array, ""]) -> Float[Array, "2"]:
         return rollout(game, (MemoryOne(table), victim), key, rounds)[0].reward.mean(axis=0)
 
-    keys = jax.random.split(key, games)  # the same luck for everybody
-    return jax.vmap(lambda table: jax.vmap(lambda one: play(table, one))(keys).mean(axis=0))(tables)
+    keys = jax.random.split(key, (tables.shape[0], games))
+    return jax.vmap(jax.vmap(play, (None, 0)))(tables, keys).mean(axis=1)
 
 
 def extort(config: Config, victim: AbstractAgent, key: Key[Array, ""]) -> dict[str, Array]:
-    """Evolve a memory-one player against an agent: the best quarter of a population makes the next one."""
+    """Evolve a memory-one player against an agent: the best quarter of a population makes the next one.
+
+    The last rounds of the scan measure the mean of the last population, in games of their own.
+    """
     settings, rounds = config.extortion, config.exact.rounds
     elite = settings.population // 4
+    tests = -(-settings.test_games // (settings.population * settings.games))
 
-    def generation(carry: tuple, key: Key[Array, ""]) -> tuple[tuple, Float[Array, "2"]]:
+    def generation(carry: tuple, inputs: tuple) -> tuple[tuple, tuple]:
         mean, spread = carry
+        key, testing = inputs
         first, second = jax.random.split(key)
-        logits = mean[None] + spread[None] * jax.random.normal(first, (settings.population, 5))
-        earned = fitness(victim, jax.nn.sigmoid(logits), rounds, settings.games, second)
+        noise = jnp.where(testing, 0.0, 1.0) * jax.random.normal(first, (settings.population, 5))
+        logits = mean[None] + spread[None] * noise
+        earned = earn(victim, jax.nn.sigmoid(logits), rounds, settings.games, second)
         best = logits[jax.lax.top_k(earned[:, 0], elite)[1]]
         # Half of the old spread stays: a few lucky members must not end the search.
         new = 0.5 * mean + 0.5 * best.mean(axis=0), 0.5 * spread + 0.5 * jnp.maximum(best.std(axis=0), 0.2)
-        return new, earned[jnp.argmax(earned[:, 0])]
+        return new, (earned[jnp.argmax(earned[:, 0])], earned.mean(axis=0))
 
-    start = jnp.zeros(5), jnp.full(5, 3.0)
-    keys = jax.random.split(named_key(key, "generations"), settings.generations)
-    (mean, _), history = jax.lax.scan(generation, start, keys)
-    table = jax.nn.sigmoid(mean)
-    earned = fitness(victim, table[None], rounds, settings.test_games, named_key(key, "test"))[0]
-    return {"table": table, "logits": mean, "earned": earned, "history": history}
+    keys = jax.random.split(key, settings.generations + tests)
+    testing = jnp.arange(settings.generations + tests) >= settings.generations
+    (mean, _), (best, means) = jax.lax.scan(generation, (jnp.zeros(5), jnp.full(5, 3.0)), (keys, testing))
+    return {
+        "table": jax.nn.sigmoid(mean),
+        "logits": mean,
+        "earned": means[settings.generations :].mean(axis=0),
+        "history": best[: settings.generations],
+    }
 
 
 def learn_together(config: Config, first: Float[Array, "5"], second: Float[Array, "5"]) -> Float[Array, "n 2"]:
@@ -142,20 +166,14 @@ def learn_together(config: Config, first: Float[Array, "5"], second: Float[Array
     return jax.lax.scan(step, (first, second), None, length=settings.learning_steps)[1]
 
 
-def posterior_trace(config: Config, key: Key[Array, ""]) -> dict[str, Array]:
-    """One episode of the planner that samples: what it believes of one pool member before each round."""
-    game = IteratedMatrixGame(PRISONERS_DILEMMA, num_steps=config.exact.rounds)
-    table = TabularPool(config.concentration).sample(named_key(key, "player"))
-    agents = (planner(config, "thompson")(table), MemoryOne(table))
-    trajectory = rollout(game, agents, named_key(key, "game"), config.exact.rounds)[0]
-    views, actions = trajectory.observation[:, 1], trajectory.action[:, 1]
+def posterior_trace(config: Config, views: Array, actions: Array) -> dict[str, Array]:
+    """What is known of a co-player before each round, from its own views and what it did."""
 
     def advance(posterior: BetaPosterior, seen: tuple) -> tuple[BetaPosterior, BetaPosterior]:
         return posterior.update(*seen), posterior
 
-    prior = BetaPosterior.prior(config.concentration)
-    _, before = jax.lax.scan(advance, prior, (views, actions))
-    return {"truth": table, "cooperations": before.cooperations, "defections": before.defections}
+    before = jax.lax.scan(advance, BetaPosterior.prior(config.concentration), (views, actions))[1]
+    return {"cooperations": before.cooperations, "defections": before.defections}
 
 
 def loss_by_visit(key: Key[Array, ""], count: int) -> Float[Array, "n"]:
@@ -172,16 +190,21 @@ def loss_by_visit(key: Key[Array, ""], count: int) -> Float[Array, "n"]:
 def measure_exact(config: Config, cells: Cells) -> None:
     """Everything that needs no training of networks: claims 2 to 5 for agents that infer exactly."""
     settings = config.exact
-    curves: dict[str, Any] = {}
+    members = jax.vmap(TabularPool(config.concentration).sample)(cells.keys("pool member"))
+    curves: dict[str, Curves] = {}
     for name in AGENTS:
         make = planner(config, name)
-        play = eqx.filter_jit(
-            lambda keys, make=make: jax.lax.map(
-                lambda key: against_fixed(make, settings.rounds, settings.games, key), keys
-            )
-        )
-        curves[name] = play(cells.keys("fixed opponents"))
+
+        def play(key: Key[Array, ""], member: Float[Array, "5"], make=make) -> Curves:
+            tables = jnp.concatenate([opponents(), member[None]])
+            return against(make, tables, settings.rounds, settings.games, key)
+
+        run = eqx.filter_jit(lambda keys, members, play=play: jax.lax.map(lambda one: play(*one), (keys, members)))
+        curves[name] = run(cells.keys("fixed opponents"), members)
     record_curves(cells, curves, step=0)
+    seen = curves["thompson"].views[:, -1], curves["thompson"].actions[:, -1]
+    trace = jax.jit(jax.vmap(lambda views, actions: posterior_trace(config, views, actions)))(*seen)
+    cells.save(trace_truth=members, **{f"trace_{name}": value for name, value in trace.items()})
 
     victims = {name: planner(config, name)(jnp.zeros(5)) for name in ("thompson", "deaf")}
     keys = jnp.concatenate([cells.keys("extorter"), cells.keys("second extorter")])
@@ -213,15 +236,13 @@ def measure_exact(config: Config, cells: Cells) -> None:
         strangers=np.asarray(control)[:, ::every],
         visits=visits,
     )
-    trace = jax.jit(jax.vmap(lambda key: posterior_trace(config, key)))(cells.keys("trace"))
-    cells.save(**{f"trace_{name}": value for name, value in trace.items()})
 
 
-def record_curves(cells: Cells, curves: dict[str, Any], *, step: int) -> None:
+def record_curves(cells: Cells, curves: dict[str, Curves], *, step: int) -> None:
     """Reward and cooperation early and late in the episode, for each agent and each opponent apart."""
     numbers = {}
-    for name, (rewards, cooperation) in curves.items():
-        rewards, cooperation = np.asarray(rewards), np.asarray(cooperation)
+    for name, played in curves.items():
+        rewards, cooperation = (np.asarray(x)[:, : len(OPPONENTS)] for x in (played.rewards, played.cooperation))
         cells.save(**{f"{name}_rewards": rewards, f"{name}_cooperation": cooperation})
         late = slice(-min(LATE, rewards.shape[2] // 2), None)
         early = slice(0, 5)

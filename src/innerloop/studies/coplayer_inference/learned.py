@@ -26,7 +26,7 @@ from ...rl.coplayer import (
 )
 from ..agent_layers import make_agent_layer
 from .configuration import Config, Improvement
-from .exact import against_fixed, record_curves
+from .exact import against, opponents, record_curves
 
 RECORDS = 60  # points of a training curve
 IDENTITY_SIZE = 10
@@ -103,9 +103,9 @@ def measure_improvement(config: Config, cells: Cells) -> None:
             def told(table: Float[Array, "5"]) -> AbstractAgent:
                 return make(identity_vector(table))  # who is not told ignores it
 
-            fixed = against_fixed(told, rounds, config.test_games, named_key(key, "fixed"))
-            wiped = against_fixed(
-                lambda table: Forgetful(told(table)), rounds, config.test_games, named_key(key, "fixed")
+            fixed = against(told, opponents(), rounds, config.test_games, named_key(key, "fixed"))
+            wiped = against(
+                lambda table: Forgetful(told(table)), opponents(), rounds, config.test_games, named_key(key, "fixed")
             )
             together = jnp.where(episodes.with_learner, 1.0, 0.0)[..., None]
             count = jnp.maximum(together.sum(axis=(0, 1)), 1.0)
