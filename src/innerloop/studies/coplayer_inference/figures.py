@@ -27,7 +27,8 @@ def _draw_posterior(canvas: Any, table: Table) -> None:
         axes.set_xlabel("round")
     for axes in panels[:, 0]:
         axes.set_ylabel("P(cooperates)")
-    panels[0, 0].legend(loc="center right")
+    handles, labels = panels[0, 0].get_legend_handles_labels()
+    canvas.legend(handles, labels, loc="outside upper center", ncols=len(labels))
 
 
 def _draw_within(canvas: Any, table: Table) -> None:
@@ -92,8 +93,8 @@ def _draw_mutual(canvas: Any, table: Table) -> None:
         line = band(axes, steps, values, players, spread="range")
         for row in values:
             axes.plot(steps, row, color=line.get_color(), linewidth=0.7, alpha=0.6)
-    axes.set(xlabel="step of both learners", ylabel="reward per round", ylim=(-0.1, 1.05))
-    axes.legend(loc="center right")
+    axes.set(xlabel="step of both learners", ylabel="reward per round", ylim=(-0.1, 1.3))
+    axes.legend(loc="upper right", ncols=2)
 
 
 def _draw_prediction(canvas: Any, table: Table) -> None:
@@ -143,8 +144,8 @@ FIGURES = (
     Figure(
         id="within-exact",
         title="Within an episode: agents that infer exactly",
-        caption="Share of cooperation and reward in each round with four fixed strategies, none of which the agent is"
-        " told. The oracle knows the table. Planning with the posterior mean explores too little to find out that"
+        caption="Share of cooperation and reward, means over a tenth of the episode, with four fixed strategies. Nobody"
+        " is told which. The oracle knows the table. Planning with the posterior mean explores too little to find out that"
         " tit-for-tat rewards cooperation; planning with draws finds out.",
         paper="Figures 2A and 2B, for learned agents.",
         data=tables.within_exact,

@@ -39,15 +39,18 @@ def _within(records: Records, variant: str, agents: dict[str, str]) -> Table:
     for agent, label in agents.items():
         for quantity in ("cooperation", "rewards"):
             curves = records.array(variant, f"{agent}_{quantity}")
+            window = 2 * max(1, curves.shape[2] // 20)  # even: agents that alternate are no zigzag
+            curves = curves[..., : curves.shape[2] // window * window]
+            curves = curves.reshape(*curves.shape[:2], -1, window).mean(axis=3)
             for seed, rows in zip(records.seeds, curves, strict=True):
                 for opponent, row in zip(OPPONENTS, rows, strict=True):
                     for time, value in enumerate(row):
-                        _add(table, label, opponent, quantity, int(seed), time + 1, float(value))
+                        _add(table, label, opponent, quantity, int(seed), (time + 0.5) * window, float(value))
     return table
 
 
 def within_exact(records: Records) -> Table:
-    """Cooperation and reward in each round with each opponent, agents that infer exactly."""
+    """Cooperation and reward over the episode with each opponent: agents that infer exactly."""
     return _within(records, "exact", EXACT_AGENTS)
 
 
