@@ -145,8 +145,8 @@ FIGURES = (
         id="within-exact",
         title="Within an episode: agents that infer exactly",
         caption="Share of cooperation and reward, means over a tenth of the episode, with four fixed strategies. Nobody"
-        " is told which. The oracle knows the table. Planning with the posterior mean explores too little to find out that"
-        " tit-for-tat rewards cooperation; planning with draws finds out.",
+        " is told which. The oracle knows the table. Planning with the posterior mean explores too little to find out"
+        " that tit-for-tat rewards cooperation; planning with draws finds out.",
         paper="Figures 2A and 2B, for learned agents.",
         data=tables.within_exact,
         draw=_draw_within,
