@@ -113,7 +113,7 @@ class Config:
     """The study's configuration; every field is a flag."""
 
     agent: Agent = field(default_factory=Agent)
-    concentration: float = 0.1
+    concentration: float = 0.25
     """Of the Beta law of each entry of a tabular co-player; 1 is uniform."""
     mixed: Improvement = field(default_factory=Improvement)
     """The mixed pool and its two ablations."""
@@ -146,7 +146,7 @@ LAPTOP = Config(
         rounds=30,
         beta=4.0,
         horizon=12,
-        samples=6,
+        samples=8,
         first_episodes=3000,
         episodes=400,
         phases=10,
@@ -162,7 +162,7 @@ LAPTOP = Config(
         first_episodes=10_000,
         episodes=200,
         phases=1,
-        epochs=15,
+        epochs=24,
         batch_size=64,
         learning_rate=5e-3,
     ),
