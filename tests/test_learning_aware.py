@@ -390,6 +390,19 @@ def test_a_killed_population_resumes_bit_for_bit_with_its_whole_pool(tmp_path, d
         assert (naive == np.asarray(THREE.logits)).all()
 
 
+@pytest.mark.slow
+def test_agents_with_one_update_for_all_learn_as_with_one_each():
+    update = small_step().updates
+    together, apart = small_step(update), small_step((update, update))
+    pool = il.Pool(TWO, THREE)
+    one, info = eqx.filter_jit(together)(jax.random.key(0), together.init(pool))
+    other, same = eqx.filter_jit(apart)(jax.random.key(0), apart.init(pool))
+    np.testing.assert_allclose(one.pool.agents.logits, other.pool.agents.logits, rtol=1e-5, atol=1e-6)
+    assert sorted(info) == sorted(same)
+    for name in info:
+        np.testing.assert_allclose(info[name], same[name], rtol=1e-4, atol=1e-5)
+
+
 def test_evolution_learns_to_exploit_who_never_learns():
     episode = il.MetaEpisode(GAME, il.NaiveReinforce(learning_rate=0.0), batch_size=4, num_episodes=2)
     step = il.EvolutionStrategy(episode, optax.adam(0.3), num_pairs=16, num_opponents=2, deviation=0.5)

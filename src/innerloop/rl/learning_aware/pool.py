@@ -45,7 +45,7 @@ class Population(eqx.Module):
     """What training a pool carries: everything, so that a training that was killed goes on as if it had not been."""
 
     pool: Pool
-    optimiser_states: tuple[PyTree, ...]  # one per agent
+    optimiser_states: PyTree  # stacked; a tuple with one per agent where each has an update of its own
 
 
 class PopulationStep(eqx.Module):
@@ -114,8 +114,9 @@ class PopulationStep(eqx.Module):
     def init(self, pool: Pool) -> Population:
         """The state at the start of training a pool."""
         self._check(pool)
-        states = tuple(self._update(i).init(pool.agent(i)) for i in range(pool.num_agents))
-        return Population(pool, states)
+        if isinstance(self.updates, tuple):
+            return Population(pool, tuple(update.init(pool.agent(i)) for i, update in enumerate(self.updates)))
+        return Population(pool, eqx.filter_vmap(self.updates.init)(pool.agents))
 
     def __call__(self, key: Key[Array, ""], population: Population) -> tuple[Population, Info]:
         pool = population.pool
@@ -123,22 +124,44 @@ class PopulationStep(eqx.Module):
         if self.dynamic_naive:
             drawn = jax.random.randint(named_key(key, "naive"), (pool.num_naive,), 0, num_agents)
             pool = Pool(pool.agents, pick(pool.agents, drawn))
-        learns = jnp.arange(self.num_opponents) < self.num_learners
-        agents, states, infos = [], [], []
-        for i in range(num_agents):
-            trajectories = self.play(named_key(key, "play", i), pool, i)
-            agent, state, info = self._update(i)(
-                named_key(key, "update", i), pool.agent(i), population.optimiser_states[i], trajectories, learns
-            )
-            agents.append(agent)
-            states.append(state)
-            infos.append({**self._rewards(trajectories), **info})
-        info = {name: jnp.mean(jnp.stack([one[name] for one in infos])) for name in infos[0]}
+        if isinstance(self.updates, tuple):
+            pairs = enumerate(zip(population.optimiser_states, self.updates, strict=True))
+            learned = [self._learn(key, pool, i, state, update) for i, (state, update) in pairs]
+            agents, states, infos = zip(*learned, strict=True)
+            after, states = stack_policies(agents), tuple(states)
+            infos = {name: jnp.stack([one[name] for one in infos]) for name in infos[0]}
+        else:
+            # One after the other: the same program for each agent, whose matrix products are fast on a CPU.
+            after, states, infos = self._learn_in_turn(key, pool, population.optimiser_states, self.updates)
+        info = {name: jnp.mean(values) for name, values in infos.items()}
         if num_agents > 1:
-            info |= {f"agent_{i}/{name}": value for i, one in enumerate(infos) for name, value in one.items()}
-        return Population(Pool(stack_policies(agents), pool.naive), tuple(states)), info
+            info |= {f"agent_{i}/{name}": values[i] for i in range(num_agents) for name, values in infos.items()}
+        return Population(Pool(after, pool.naive), states), info
 
-    def play(self, key: Key[Array, ""], pool: Pool, index: int) -> MetaTrajectory:
+    def _learn(
+        self, key: Key[Array, ""], pool: Pool, index: int | Int[Array, ""], state: PyTree, update: LearningAwareUpdate
+    ) -> tuple[AbstractPolicy, PyTree, Info]:
+        """One agent plays and learns; the policies of the others are those from before the step."""
+        learns = jnp.arange(self.num_opponents) < self.num_learners
+        trajectories = self.play(named_key(key, "play", index), pool, index)
+        agent, state, info = update(named_key(key, "update", index), pool.agent(index), state, trajectories, learns)
+        return agent, state, {**self._rewards(trajectories), **info}
+
+    def _learn_in_turn(
+        self, key: Key[Array, ""], pool: Pool, states: PyTree, update: LearningAwareUpdate
+    ) -> tuple[AbstractPolicy, PyTree, dict[str, Float[Array, "p"]]]:
+        arrays, static = eqx.partition(states, eqx.is_array)
+        rest = eqx.filter(pool.agents, eqx.is_array, inverse=True)
+
+        def one(turn: tuple[Array, PyTree]) -> tuple[PyTree, PyTree, Info]:
+            index, state = turn
+            agent, state, info = self._learn(key, pool, index, eqx.combine(state, static), update)
+            return eqx.filter(agent, eqx.is_array), eqx.filter(state, eqx.is_array), info
+
+        agents, arrays, infos = jax.lax.map(one, (jnp.arange(pool.num_agents), arrays))
+        return eqx.combine(agents, rest), eqx.combine(arrays, static), infos
+
+    def play(self, key: Key[Array, ""], pool: Pool, index: int | Int[Array, ""]) -> MetaTrajectory:
         """One agent's meta-trajectories of a step: against learners first, then against other agents."""
         ego, parts = pool.agent(index), []
         num_others = self.num_opponents - self.num_learners
@@ -166,9 +189,6 @@ class PopulationStep(eqx.Module):
         if split < self.num_opponents:
             info |= dict(reward_against_agents=jnp.mean(own[split:]))
         return info
-
-    def _update(self, index: int) -> LearningAwareUpdate:
-        return self.updates[index] if isinstance(self.updates, tuple) else self.updates
 
     def _check(self, pool: Pool) -> None:
         p, j = pool.num_agents, pool.num_naive

@@ -67,7 +67,7 @@ def measure_clean_up(config: Config, cells: Cells) -> None:
 
     carry = eqx.filter_vmap(start)(cells.keys("init"))
     every = max(1, settings.iterations // 50)
-    result = cells.fit(step, carry, steps=settings.iterations, record_every=every)
+    result = cells.fit(step, carry, steps=settings.iterations, record_every=every, one_by_one=True)
 
     def judge(key: Key[Array, ""], pool: Pool) -> tuple[dict[str, Array], dict[str, Array]]:
         keys = jax.random.split(key, MEETINGS)

@@ -41,7 +41,7 @@ def measure_pool(config: Config, cells: Cells) -> None:
 
     carry = eqx.filter_vmap(start)(cells.keys("init"))
     every = max(1, chosen.iterations // 100)
-    result = cells.fit(step, carry, steps=chosen.iterations, record_every=every)
+    result = cells.fit(step, carry, steps=chosen.iterations, record_every=every, one_by_one=chosen.recurrent)
 
     def judge(key: Key[Array, ""], pool: Pool) -> Array:
         keys = jax.random.split(key, settings.evaluation_co_players)

@@ -78,7 +78,7 @@ def measure_shaping(config: Config, cells: Cells) -> None:
 
     carry = eqx.filter_vmap(start)(cells.keys("init"))
     every = max(1, training.iterations // 80)
-    result = cells.fit(step, carry, steps=training.iterations, record_every=every)
+    result = cells.fit(step, carry, steps=training.iterations, record_every=every, one_by_one=recurrent)
     agents = result.carry.policy if method == "evolution" else eqx.filter_vmap(lambda c: c.pool.agent(0))(result.carry)
     record_meeting(config, cells, agents, step=training.iterations)
 
