@@ -57,11 +57,11 @@ def _lengths(config: Config, batch_size: int, key: Key[Array, ""]) -> Float[Arra
         played = jax.vmap(lambda one: episode.against_learner(one, agent, naive)[0])(keys)
         return jnp.stack([_parts(agent, played, game.steps, ESTIMATORS[name]) for name in NAMES])
 
-    gradients = jax.lax.map(part, jax.random.split(named_key(key, "play", batch_size), settings.parts))
-    # The squared length of the mean, less what the noise of the parts adds to it.
-    number = settings.parts
+    number = settings.parts * max(1, batch_size // 8)
+    gradients = jax.lax.map(part, jax.random.split(named_key(key, "play", batch_size), number))
+    # The squared length of the mean, less what the noise of the parts adds to it; none where noise is all there is.
     squares = (jnp.sum(gradients, 0) ** 2 - jnp.sum(gradients**2, 0)) / (number * (number - 1))
-    return jnp.sqrt(jnp.maximum(jnp.sum(squares, -1), 1e-12))
+    return jnp.sqrt(jnp.sum(squares, -1))
 
 
 def _parts(

@@ -62,7 +62,8 @@ class Balance:
 
     batch_sizes: tuple[int, ...] = (2, 4, 8, 16, 32)
     copies: int = 65_536
-    """Copies behind each gradient, in all co-players together."""
+    """Copies behind each gradient, in all co-players together, for batches of up to 8; larger ones have as many times
+    more as they are larger, because what is to be found there is so much smaller."""
     parts: int = 16
     """Independent parts of these, from which the length of the mean gradient is estimated without bias."""
     naive_rate: float = 0.1
