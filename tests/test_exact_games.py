@@ -289,6 +289,13 @@ def test_fit_finds_what_was_made(x64):
         np.testing.assert_allclose([found.chi, found.phi, found.loss], [chi, phi, 0], atol=1e-8)
 
 
+def test_fit_stays_finite_where_everything_is_kept(x64):
+    """With phi at zero the distance is (1/2 - y)^2 + (1 - 2y)^2 + y^2, which is least at y = phi chi = 5/12."""
+    found = fit_zero_determinant(jax.scipy.special.logit(double([0.5, 0.5, 1e-9, 1e-9, 1e-9])))
+    assert float(found.chi) > 1e6 and float(found.phi * found.chi) == pytest.approx(5 / 12, abs=1e-6)
+    assert float(found.loss) == pytest.approx(5 / 24, abs=1e-6)
+
+
 def test_fit_is_the_best_on_a_fine_grid(x64):
     x, y = np.meshgrid(np.linspace(1e-6, 1 / 3, 400), np.linspace(1e-6, 0.5, 600))
     allowed = (y >= x) & (x + 2 * y <= 1)

@@ -86,7 +86,7 @@ def fit_zero_determinant(policy: Float[Array, "5 *a"], payoffs: Payoffs = PRISON
     - `policy`: logits, as of `discounted_returns`; the start does not matter.
     - `payoffs`: the game, by default the prisoner's dilemma.
 
-    **Returns:** a `ZeroDeterminantFit`; `chi` is infinite where the best strategy gives everything to itself.
+    **Returns:** a `ZeroDeterminantFit`; `chi` is huge (and `phi` 1e-9) where the best one keeps everything.
     """
     kind = policy.dtype
     target = action_probabilities(policy)[1:, 0] - jnp.asarray(STAY, kind)
@@ -113,8 +113,8 @@ def fit_zero_determinant(policy: Float[Array, "5 *a"], payoffs: Payoffs = PRISON
     losses = ((candidates @ jnp.asarray(basis.T, kind) - target[None, :]) ** 2).sum(axis=1)
     losses = jnp.where((excess <= 1e-6).all(axis=1), losses, jnp.inf)
     x, y = candidates[jnp.argmin(losses)]
-    phi = jnp.maximum(x, 0.0)
-    chi = jnp.where(phi > 0, y / jnp.where(phi > 0, phi, 1.0), jnp.where(y > 0, jnp.inf, 1.0))
+    phi = jnp.maximum(x, 1e-9)  # where it is zero, chi stays finite and phi * chi what it is
+    chi = jnp.maximum(y / phi, 1.0)
     return ZeroDeterminantFit(chi, phi, losses.min())
 
 
