@@ -208,7 +208,7 @@ def _draw_policies(canvas: Any, table: Table) -> None:
                 axes.plot(x + 0.36 * (i - 0.5) + spread, values, ".", color=f"C{i}", markersize=3, alpha=0.6,
                           label=when if x == 0 else None)  # fmt: skip
         axes.set_xticks(range(len(OBSERVATIONS)), OBSERVATIONS)
-        axes.set_title(kind, fontsize=9)
+        axes.set_title(kind.replace(", ", ",\n"), fontsize=9)
     panels[0].set_ylabel("probability of cooperation")
     panels[-1].legend(fontsize=8, loc="upper right", markerscale=2)
 
