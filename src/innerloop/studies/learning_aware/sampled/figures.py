@@ -9,6 +9,7 @@ from ....envs.grids.clean_up_picture import draw_clean_up
 from ....lab.report.plots import band, line_at, pivot
 from ....lab.store import MissingCell, Records
 from ....lab.study import Figure, Table
+from ..tables import entries, table_of
 from .balance import NAMES
 from .pools import AGENTS
 
@@ -22,12 +23,6 @@ METHODS = {
 }
 KINDS = {"tabular": "a tabular agent", "recurrent": "a recurrent agent"}
 FRAMES = 8
-
-
-def _rows(columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> dict[str, list[Any]]:
-    if not rows:
-        raise MissingCell("none of its variants is finished")
-    return {name: [row[i] for row in rows] for i, name in enumerate(columns)}
 
 
 def _shaping(records: Records) -> Table:
@@ -45,7 +40,7 @@ def _shaping(records: Records) -> Table:
                 for m, value in enumerate(curve)
                 if np.isfinite(value)
             ]
-    return _rows(("kind", "method", "who", "seed", "episode", "reward"), rows)
+    return table_of(("kind", "method", "who", "seed", "episode", "reward"), rows)
 
 
 def _draw_shaping(canvas: Any, table: Table) -> None:
@@ -53,7 +48,7 @@ def _draw_shaping(canvas: Any, table: Table) -> None:
     panels = np.atleast_1d(canvas.subplots(1, len(kinds), sharey=True))
     colours = {label: f"C{i}" for i, label in enumerate(METHODS.values())}
     for axes, kind in zip(panels, kinds, strict=True):
-        for method in [name for name in METHODS.values() if name in _of(table, "method", kind=kind)]:
+        for method in [name for name in METHODS.values() if name in entries(table, "method", kind=kind)]:
             for who, style in (("agent", "-"), ("naive learners", "--")):
                 _, episodes, values = pivot(table, "seed", "episode", "reward", kind=kind, method=method, who=who)
                 # Wide where another line lies upon it.
@@ -67,12 +62,6 @@ def _draw_shaping(canvas: Any, table: Table) -> None:
     low, high = panels[0].get_ylim()
     panels[0].set_ylim(low, high + 0.35 * (high - low))
     panels[0].legend(loc="upper left", fontsize=8, ncols=2)
-
-
-def _of(table: Table, column: str, **where: Any) -> list[Any]:
-    """The different entries of a column, in order, in the lines with these entries."""
-    lines = [i for i in range(len(table[column])) if all(table[name][i] == value for name, value in where.items())]
-    return list(dict.fromkeys(table[column][i] for i in lines))
 
 
 def _training(records: Records, variants: dict[str, str], metrics: dict[str, str]) -> Table:
@@ -89,14 +78,14 @@ def _training(records: Records, variants: dict[str, str], metrics: dict[str, str
                 for step, value in zip(steps, row, strict=True)
                 if np.isfinite(value)
             ]
-    return _rows(("curve", "who", "seed", "step", "reward"), rows)
+    return table_of(("curve", "who", "seed", "step", "reward"), rows)
 
 
 def _draw_training(canvas: Any, table: Table) -> None:
     axes = canvas.subplots()
-    for i, curve in enumerate(_of(table, "curve")):
-        for who, style in zip(_of(table, "who"), ("-", "--"), strict=False):
-            if who in _of(table, "who", curve=curve):
+    for i, curve in enumerate(entries(table, "curve")):
+        for who, style in zip(entries(table, "who"), ("-", "--"), strict=False):
+            if who in entries(table, "who", curve=curve):
                 _, steps, values = pivot(table, "seed", "step", "reward", curve=curve, who=who)
                 width = 3.5 if curve == METHODS["m-fos"] else 1.6
                 band(axes, steps, values, f"{curve}: {who}", color=f"C{i}", linestyle=style, linewidth=width)
@@ -107,7 +96,7 @@ def _draw_training(canvas: Any, table: Table) -> None:
 def _balance(records: Records) -> Table:
     lengths = records.array("balance", "lengths")
     sizes = records.config.sampled.balance.batch_sizes
-    return _rows(
+    return table_of(
         ("estimator", "seed", "copies", "current", "future"),
         [
             (METHODS[name], int(seed), int(size), float(current), float(future))
@@ -122,7 +111,7 @@ def _balance(records: Records) -> Table:
 def _draw_balance(canvas: Any, table: Table) -> None:
     axes = canvas.subplots()
     sizes = sorted(set(table["copies"]))
-    for method, style in zip(_of(table, "estimator"), ("-", "-", ":"), strict=False):
+    for method, style in zip(entries(table, "estimator"), ("-", "-", ":"), strict=False):
         parts = [pivot(table, "seed", "copies", part, estimator=method)[2] for part in ("current", "future")]
         band(axes, sizes, parts[1] / parts[0], method, spread="range", marker="o", linestyle=style)
     ratios = np.asarray(table["future"]) / np.asarray(table["current"])
@@ -145,7 +134,7 @@ def _film(records: Records) -> Table:
         for agent in range(2):
             shown = "".join(str(int(x)) for x in seen[seed, step, agent])
             rows.append((int(step), agent, shown, int(zapped[seed, step, agent]), settings.height, settings.width))
-    return _rows(("step", "agent", "observation", "zapped", "height", "width"), rows)
+    return table_of(("step", "agent", "observation", "zapped", "height", "width"), rows)
 
 
 def _draw_film(canvas: Any, table: Table) -> None:
