@@ -13,7 +13,8 @@ from innerloop.lab.runner import run_study
 from innerloop.lab.store import Records
 from innerloop.studies import load
 from innerloop.studies.learning_aware import exact_training as training
-from innerloop.studies.learning_aware.configuration import EXACT_VARIANTS, LAPTOP, SHORT, AgentSettings, Config
+from innerloop.studies.learning_aware.configuration import EXACT_VARIANTS, LAPTOP, SHORT, SMOKE, AgentSettings, Config
+from innerloop.testing import check_study
 
 TINY = replace(
     SHORT, naive_batch=2, naive_steps=3, steps=2, meeting_steps=2, pool_steps=2, pool_naive_batch=2, evaluation_naive=2
@@ -123,3 +124,13 @@ def test_every_exact_variant_is_recorded_judged_and_drawn(tmp_path):
     drawn = {path.stem for path in (outcome.run.path / "figures").glob("*.svg")}
     assert {"extortion-plane", "exact-shaping", "exact-policies", "exact-meeting", "exact-pools"} <= drawn
     assert {"look-aheads", "who-exploits-whom"} <= drawn
+
+
+@pytest.mark.slow
+def test_conforms_at_smoke_scale():
+    check_study(load("learning-aware"), replace(SMOKE, exact=TINY, variants=("theory",)))
+
+
+@pytest.mark.long
+def test_exact_variants_conform_at_laptop_scale():
+    check_study(load("learning-aware"), replace(LAPTOP, exact=TINY, variants=EXACT_VARIANTS), scale="laptop")
