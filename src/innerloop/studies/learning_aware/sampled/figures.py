@@ -129,7 +129,7 @@ def _film(records: Records) -> Table:
     seed = int(np.flatnonzero(np.isfinite(np.asarray(seen, float)).all(axis=(1, 2, 3)))[0])
     settings = records.config.sampled.clean_up
     rows = []
-    steps = np.linspace(0, seen.shape[1] - 1, FRAMES).round().astype(int)
+    steps = np.unique(np.linspace(0, seen.shape[1] - 1, FRAMES).round().astype(int))
     for step in steps:
         for agent in range(2):
             shown = "".join(str(int(x)) for x in seen[seed, step, agent])
