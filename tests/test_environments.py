@@ -173,6 +173,7 @@ WORLDS = {
     "coin-game": lambda: il.CoinGame(num_steps=10),
     "coin-game-two-coins": lambda: il.CoinGame(num_steps=10, num_coins=2, may_stay=True),
     "clean-up": lambda: il.CleanUp(num_steps=10),
+    "delayed-cue": lambda: il.DelayedCue(delay=2),
     "time-limit": lambda: il.TimeLimit(il.IteratedMatrixGame(il.CHICKEN, num_steps=100), 7),
 }
 

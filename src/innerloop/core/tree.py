@@ -13,6 +13,11 @@ def trainable(model: PyTree) -> PyTree:
     return eqx.filter(model, eqx.is_inexact_array)
 
 
+def pick(stacked: Any, index: int | Array) -> Any:
+    """One (or, with an array of indices, several) of what is stacked along a leading axis."""
+    return jax.tree.map(lambda x: x[index] if eqx.is_array(x) else x, stacked)
+
+
 def all_finite(tree: PyTree) -> Bool[Array, ""]:
     """Whether every floating-point entry of every array of `tree` is finite."""
     leaves = jax.tree.leaves(eqx.filter(tree, eqx.is_inexact_array))

@@ -6,7 +6,7 @@ from .exact import *
 from .gradient import *
 from .learning_aware import *
 from .perceptron_policy import PerceptronPolicy, TanhPerceptron
-from .policy import AbstractPolicy, PolicyOutput, TabularPolicy, entropy, log_probability
+from .policy import AbstractPolicy, PolicyOutput, TabularPolicy, log_probability
 from .rollout import RolloutState, Trajectory, rollout, start_rollout
 from .sequence_policy import SequencePolicy
 from .strategies import MemoryOne
@@ -21,7 +21,6 @@ __all__ = [
     "TabularPolicy",
     "TanhPerceptron",
     "Trajectory",
-    "entropy",
     "log_probability",
     "rollout",
     "start_rollout",

@@ -54,12 +54,6 @@ def log_probability(logits: Float[Array, "*t a"], action: Int[Array, "*t"]) -> F
     return jnp.take_along_axis(jax.nn.log_softmax(logits), action[..., None], axis=-1)[..., 0]
 
 
-def entropy(logits: Float[Array, "*t a"]) -> Float[Array, "*t"]:
-    """The entropy of each distribution, in nats."""
-    log_probabilities = jax.nn.log_softmax(logits)
-    return -jnp.sum(jnp.exp(log_probabilities) * log_probabilities, axis=-1)
-
-
 class TabularPolicy(AbstractPolicy):
     """A policy without memory over finitely many observations: one row of logits and one value for each.
 

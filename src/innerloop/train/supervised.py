@@ -8,6 +8,7 @@ import optax
 from jaxtyping import Array, Float, Key, PyTree
 
 from ..core.errors import require
+from ..core.optimise import apply_gradients
 from ..core.rng import named_key
 from ..core.tree import trainable
 from ..learn.rule import AbstractLearningRule
@@ -57,10 +58,8 @@ class Supervised(eqx.Module):
             named_key(key, "rule"), trainee.rule_state, trainee.model, batch, self.task.loss
         )
         info = {**info, "update_norm": optax.tree.norm(updates)}
-        # Optax mixes Python floats with integer counters, which strict promotion (if the user asks for it) refuses.
-        with jax.numpy_dtype_promotion("standard"):
-            updates, optimiser_state = self.optimiser.update(updates, trainee.optimiser_state, trainable(trainee.model))
-        return Trainee(eqx.apply_updates(trainee.model, updates), optimiser_state, rule_state), info
+        model, optimiser_state = apply_gradients(trainee.model, self.optimiser, trainee.optimiser_state, updates)
+        return Trainee(model, optimiser_state, rule_state), info
 
 
 def sample_batch(task: AbstractTask, key: Key[Array, ""], batch_size: int, *, split: Split = "train") -> Any:

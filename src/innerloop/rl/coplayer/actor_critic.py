@@ -7,11 +7,13 @@ import optax
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from ...core.errors import require
+from ...core.optimise import apply_gradients
 from ...core.rng import named_key
-from ...core.tree import trainable
+from ...core.tree import pick, trainable
 from ...envs.agent import AbstractAgent
 from ..gradient.losses import actor_critic_loss, normalise_advantages
 from ..gradient.returns import generalised_advantages, lambda_returns
+from ..gradient.shaping import following
 from ..policy import AbstractPolicy, PolicyOutput
 from .improvement import summarise_episodes
 from .mixed_pool import IDENTITY_SIZE, Episodes, MakeAgent, MixedPool
@@ -96,7 +98,7 @@ class MixedPoolActorCritic(eqx.Module):
         """Who plays for each learner."""
 
         def maker(number: int) -> MakeAgent:
-            policy = jax.tree.map(lambda x: x[number] if eqx.is_array(x) else x, policies)
+            policy = pick(policies, number)
             return lambda identity: self._agent(policy, identity)
 
         return tuple(maker(number) for number in range(self.num_learners))
@@ -131,7 +133,6 @@ class MixedPoolActorCritic(eqx.Module):
             return jax.vmap(one)(episodes.observations, episodes.identity)
 
         values = say(policy).value
-        following = jnp.concatenate([values[:, 1:], jnp.zeros_like(values[:, :1])], axis=1)
 
         def look_back(reward: Array, value: Array, after: Array) -> tuple[Array, Array]:
             gamma, decay = self.discount, self.trace_decay
@@ -140,7 +141,7 @@ class MixedPoolActorCritic(eqx.Module):
                 lambda_returns(reward, after, over, discount=gamma, trace_decay=decay),
             )
 
-        advantages, targets = jax.vmap(look_back)(rewards, values, following)
+        advantages, targets = jax.vmap(look_back)(rewards, values, following(values))
         groups = jnp.where(episodes.with_learner, 1, 0).astype(jnp.int32)
         advantages = normalise_advantages(advantages, groups, 2, scale=self.normalise)
 
@@ -155,6 +156,4 @@ class MixedPoolActorCritic(eqx.Module):
             )
 
         gradient, info = eqx.filter_grad(loss, has_aux=True)(policy)
-        with jax.numpy_dtype_promotion("standard"):
-            updates, optimiser_state = self.optimiser.update(gradient, optimiser_state, trainable(policy))
-        return eqx.apply_updates(policy, updates), optimiser_state, info
+        return *apply_gradients(policy, self.optimiser, optimiser_state, gradient), info

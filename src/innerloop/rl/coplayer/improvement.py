@@ -11,8 +11,9 @@ import optax
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from ...core.errors import require
+from ...core.optimise import apply_gradients
 from ...core.rng import named_key
-from ...core.tree import trainable
+from ...core.tree import pick, trainable
 from .mixed_pool import Episodes, MakeAgent, MixedPool
 from .predictive_policy import PredictivePolicy
 from .sequence_model import IdentifiedModel, SequenceModel
@@ -128,7 +129,7 @@ class PredictivePolicyImprovement(eqx.Module):
         """What each learner deploys: the improved policy of its model."""
 
         def maker(number: int) -> MakeAgent:
-            model = jax.tree.map(lambda x: x[number] if eqx.is_array(x) else x, models)
+            model = pick(models, number)
 
             def make(identity: Float[Array, "i"]) -> PredictivePolicy:
                 return self.agent(IdentifiedModel(model, identity) if self.identities else model)
@@ -173,9 +174,7 @@ class PredictivePolicyImprovement(eqx.Module):
             return sum(parts.values(), jnp.zeros(())), parts
 
         (_, info), gradient = eqx.filter_value_and_grad(loss, has_aux=True)(model)
-        with jax.numpy_dtype_promotion("standard"):
-            updates, optimiser_state = self.optimiser.update(gradient, optimiser_state, trainable(model))
-        return eqx.apply_updates(model, updates), optimiser_state, info
+        return *apply_gradients(model, self.optimiser, optimiser_state, gradient), info
 
     def _no_play(self) -> dict[str, Float[Array, ""]]:
         return {name: jnp.zeros(()) for name in PLAYED}

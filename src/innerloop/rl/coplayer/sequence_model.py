@@ -12,6 +12,7 @@ from ...core.errors import require
 from ...nn.initialise import truncated_normal
 from ...nn.recurrent.gru import GRU
 from ...nn.sequence import AbstractSequenceLayer, Form
+from ..policy import log_probability
 from .world_model import AbstractWorldModel
 
 
@@ -148,7 +149,7 @@ class SequenceModel(AbstractWorldModel):
         sees = after_action @ self.observation_head + self.observation_bias[None]
         earned = read[2::2] @ self.reward_head + self.reward_bias
         return StreamLosses(
-            cross_entropy(sees, observations[1:]), cross_entropy(acts, actions), (earned - rewards) ** 2
+            -log_probability(sees, observations[1:]), -log_probability(acts, actions), (earned - rewards) ** 2
         )
 
     def _observed(self, observation: Int[Array, "*t"], identity: Float[Array, "i"] | None) -> Float[Array, "*t d"]:
@@ -176,8 +177,3 @@ class IdentifiedModel(AbstractWorldModel):
     def do(self, memory: PyTree, action: Int[Array, ""]) -> tuple[PyTree, Float[Array, "o"]]:
         """An own action."""
         return self.model.do(memory, action)
-
-
-def cross_entropy(logits: Float[Array, "t c"], labels: Int[Array, "t"]) -> Float[Array, "t"]:
-    """The negative log-probability of each label."""
-    return -jnp.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], axis=-1)[:, 0]

@@ -4,10 +4,11 @@ import equinox as eqx
 import optax
 from jaxtyping import Array, Float, Key
 
+from ...core.optimise import apply_gradients
 from ...core.rng import named_key
 from ...envs.environment import AbstractEnvironment
 from ..policy import AbstractPolicy
-from .experience import Learner, apply_gradients, check_worlds, collect, make_batch, said, start_learner, summarise
+from .experience import Learner, check_worlds, collect, make_batch, said, start_learner, summarise
 from .losses import actor_critic_loss, normalise_advantages
 from .returns import Scalar
 

@@ -12,7 +12,7 @@ from ...core.errors import require
 from ...core.tree import trainable
 from ...envs.environment import AbstractEnvironment
 from ..policy import AbstractPolicy, PolicyOutput
-from ..rollout import RolloutState, start_rollout
+from ..rollout import RolloutState, select, start_rollout
 from .losses import choices
 from .returns import Scalar, generalised_advantages
 
@@ -121,7 +121,7 @@ def collect(
 
         def renew() -> tuple:
             new = jax.vmap(environment.reset)(jax.random.split(reset_key, num_worlds))
-            return _where(ended, (new, fresh_memory), (after, memory))
+            return jax.vmap(select)(ended, (new, fresh_memory), (after, memory))
 
         time_step, memory = jax.lax.cond(jnp.any(ended), renew, lambda: (after, memory))
         episodes = _count(episodes, reward, ended)
@@ -196,16 +196,6 @@ def said(policy: AbstractPolicy, batch: Batch) -> PolicyOutput:
     return jax.vmap(unroll)(batch.observation, batch.memory, batch.first)
 
 
-def apply_gradients(
-    policy: AbstractPolicy, optimiser: optax.GradientTransformation, optimiser_state: PyTree, gradients: PyTree
-) -> tuple[AbstractPolicy, PyTree]:
-    """One step of an Optax optimiser."""
-    # Optax mixes Python floats with integer counters, which strict promotion (if the user asks for it) refuses.
-    with jax.numpy_dtype_promotion("standard"):
-        updates, optimiser_state = optimiser.update(gradients, optimiser_state, trainable(policy))
-    return eqx.apply_updates(policy, updates), optimiser_state
-
-
 def summarise(experience: Experience, episodes: Episodes) -> dict[str, Float[Array, ""]]:
     """How well the policy did: the mean reward of a step, and the mean over worlds of the last whole episode."""
     return dict(
@@ -223,12 +213,3 @@ def _count(episodes: Episodes, reward: Float[Array, "e"], ended: Bool[Array, "e"
         jnp.where(ended, total, episodes.last_return),
         jnp.where(ended, length, episodes.last_length),
     )
-
-
-def _where(condition: Bool[Array, "e"], if_true: PyTree, if_false: PyTree) -> PyTree:
-    """One of two pytrees for each world."""
-
-    def pick(a: Array, b: Array) -> Array:
-        return jnp.where(condition.reshape(-1, *[1] * (a.ndim - 1)), a, b)
-
-    return jax.tree.map(pick, if_true, if_false)

@@ -10,12 +10,12 @@ import optax
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from ...core.errors import require
+from ...core.optimise import apply_gradients
 from ...core.rng import named_key
 from ...core.tree import trainable
 from ...envs.environment import AbstractEnvironment
 from ..policy import AbstractPolicy
 from ..rollout import rollout
-from .experience import apply_gradients
 from .losses import choices
 from .returns import Scalar, rewards_to_go
 

@@ -7,13 +7,13 @@ import optax
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from ...core.errors import require
+from ...core.optimise import apply_gradients
 from ...core.rng import named_key
 from ...envs.environment import AbstractEnvironment
 from ..policy import AbstractPolicy
 from .experience import (
     Batch,
     Learner,
-    apply_gradients,
     check_worlds,
     collect,
     make_batch,

@@ -7,13 +7,13 @@ import optax
 from jaxtyping import Array, Float, Key, PyTree
 
 from ...core.errors import require
+from ...core.optimise import apply_gradients
 from ...core.rng import named_key
-from ...core.tree import trainable
-from ..gradient.experience import apply_gradients
+from ...core.tree import pick, trainable
 from ..gradient.returns import Scalar
 from ..policy import AbstractPolicy
 from .meta_episode import MetaEpisode
-from .pool import pick
+from .pool import count_stacked
 
 Info = dict[str, Float[Array, ""]]
 
@@ -81,8 +81,7 @@ class EvolutionStrategy(eqx.Module):
         noise = _normal_like(named_key(key, "noise"), mean, self.num_pairs)
         mirrored = jax.tree.map(lambda x: jnp.concatenate([x, -x]), noise)
         candidates = jax.tree.map(lambda x, e: x[None] + self.deviation * e, mean, mirrored)
-        num_naive = jax.tree.leaves(eqx.filter(evolving.naive, eqx.is_array))[0].shape[0]
-        drawn = jax.random.randint(named_key(key, "learners"), (self.num_opponents,), 0, num_naive)
+        drawn = jax.random.randint(named_key(key, "learners"), (self.num_opponents,), 0, count_stacked(evolving.naive))
         learners = pick(evolving.naive, drawn)
         keys = jax.random.split(named_key(key, "play"), self.num_opponents)
 

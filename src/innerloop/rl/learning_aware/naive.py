@@ -10,10 +10,11 @@ import optax
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from ...core.errors import require
+from ...core.optimise import apply_gradients
 from ...core.tree import trainable
-from ..gradient.experience import apply_gradients
 from ..gradient.losses import actor_critic_loss, choices, normalise_advantages
 from ..gradient.returns import Scalar, lambda_returns, rewards_to_go
+from ..gradient.shaping import following
 from ..policy import AbstractPolicy, PolicyOutput
 
 
@@ -99,11 +100,9 @@ class NaiveActorCritic(AbstractNaiveLearner):
         """One gradient step."""
         values = jax.lax.stop_gradient(said(state.policy, episodes.observation).value)
         rewards = self.reward_scale * episodes.reward
-        nothing = jnp.zeros_like(values[:, :1])
-        following = jnp.concatenate([values[:, 1:], nothing], axis=1)
         targets = jax.vmap(
             lambda reward, value: lambda_returns(reward, value, discount=self.discount, trace_decay=self.trace_decay)
-        )(rewards, following)
+        )(rewards, following(values))
         advantages = targets - values
         advantages = normalise_advantages(advantages) if self.normalise else advantages
 

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 
 from ...core.errors import require
 from ...core.rng import named_key
+from ...core.tree import pick
 from ..policy import AbstractPolicy
 from .meta_episode import MetaEpisode, MetaTrajectory
 from .update import LearningAwareUpdate
@@ -29,12 +30,12 @@ class Pool(eqx.Module):
     @property
     def num_agents(self) -> int:
         """How many agents there are."""
-        return _count(self.agents)
+        return count_stacked(self.agents)
 
     @property
     def num_naive(self) -> int:
         """How many beginnings of naive learners there are."""
-        return _count(self.naive)
+        return count_stacked(self.naive)
 
     def agent(self, index: int | Int[Array, ""]) -> AbstractPolicy:
         """One agent."""
@@ -230,11 +231,7 @@ def stack_policies(policies: Sequence[AbstractPolicy]) -> Any:
     return eqx.combine(jax.tree.map(lambda *each: jnp.stack(each), *(arrays for arrays, _ in parts)), parts[0][1])
 
 
-def pick(stacked: Any, index: int | Array) -> Any:
-    """One (or, with an array of indices, several) of stacked policies."""
-    return jax.tree.map(lambda x: x[index] if eqx.is_array(x) else x, stacked)
-
-
-def _count(stacked: PyTree) -> int:
+def count_stacked(stacked: PyTree) -> int:
+    """How many policies are stacked."""
     leaves = jax.tree.leaves(eqx.filter(stacked, eqx.is_array))
     return leaves[0].shape[0] if leaves else 0

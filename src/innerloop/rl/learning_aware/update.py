@@ -9,12 +9,13 @@ import optax
 from jaxtyping import Array, Bool, Float, Key, PyTree
 
 from ...core.errors import require
-from ..gradient.experience import apply_gradients
+from ...core.optimise import apply_gradients
 from ..gradient.losses import choices, clipped_surrogate, normalise_advantages, value_errors
 from ..gradient.returns import Scalar
 from ..gradient.shaping import ShapingEstimator, shaping_advantages, shaping_value_targets, warn_of_lost_shaping
 from ..policy import AbstractPolicy, PolicyOutput
 from .meta_episode import MetaTrajectory
+from .naive import said
 
 Info = dict[str, Float[Array, ""]]
 
@@ -194,4 +195,4 @@ class LearningAwareUpdate(eqx.Module):
 
 def unroll_all(policy: AbstractPolicy, observations: Array) -> PolicyOutput:
     """What a policy says along whole meta-trajectories `[n b l ...]`."""
-    return jax.vmap(jax.vmap(lambda one: policy.unroll(one)[0]))(observations)
+    return jax.vmap(lambda copies: said(policy, copies))(observations)

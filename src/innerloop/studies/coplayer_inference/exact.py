@@ -28,10 +28,10 @@ from ...rl.strategies import MemoryOne
 from .configuration import Config
 
 OPPONENTS = {
-    "TFT": [1.0, 1.0, 0.0, 1.0, 0.0],
-    "AllC": [1.0, 1.0, 1.0, 1.0, 1.0],
-    "AllD": [0.0, 0.0, 0.0, 0.0, 0.0],
-    "WSLS": [1.0, 1.0, 0.0, 0.0, 1.0],
+    "TFT": MemoryOne.tit_for_tat,
+    "AllC": MemoryOne.always_cooperate,
+    "AllD": MemoryOne.always_defect,
+    "WSLS": MemoryOne.win_stay_lose_shift,
 }
 LATE = 15  # rounds at the end of an episode
 VISITS, PLAYERS = 20, 20_000
@@ -42,7 +42,7 @@ AGENTS = ("thompson", "certainty", "deaf", "oracle")
 
 def opponents() -> Float[Array, "k 5"]:
     """The tables of the fixed strategies, in the order of their names."""
-    return jnp.asarray(list(OPPONENTS.values()))
+    return jnp.stack([make().cooperation for make in OPPONENTS.values()])
 
 
 class Curves(NamedTuple):

@@ -9,6 +9,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Key, PyTree
 
+from ...core.optimise import apply_gradients
 from ...core.rng import named_key
 from ...core.tree import trainable
 from ...envs.agent import AbstractAgent
@@ -23,13 +24,14 @@ from ...rl.coplayer import (
     identity_vector,
     paper_optimiser,
     predictive_losses,
+    swap_view,
 )
+from ...rl.coplayer.mixed_pool import IDENTITY_SIZE
 from ..agent_layers import make_agent_layer
 from .configuration import Config, Improvement
 from .exact import against, opponents, record_curves
 
 RECORDS = 60  # points of a training curve
-IDENTITY_SIZE = 10
 
 
 class Forgetful(AbstractAgent):
@@ -153,9 +155,7 @@ class PredictionStep(eqx.Module):
             return sum(parts.values(), jnp.zeros(())), parts
 
         (_, info), gradient = eqx.filter_value_and_grad(loss, has_aux=True)(state.model)
-        with jax.numpy_dtype_promotion("standard"):
-            updates, optimiser_state = self.optimiser.update(gradient, state.optimiser_state, trainable(state.model))
-        return PredictionState(eqx.apply_updates(state.model, updates), optimiser_state), info
+        return PredictionState(*apply_gradients(state.model, self.optimiser, state.optimiser_state, gradient)), info
 
 
 def streams(key: Key[Array, ""], count: int, rounds: int) -> tuple[Array, Array, Array, Array]:
@@ -163,7 +163,7 @@ def streams(key: Key[Array, ""], count: int, rounds: int) -> tuple[Array, Array,
     pool = MixedPool(IteratedMatrixGame(PRISONERS_DILEMMA, num_steps=rounds), TabularPool(1.0), 1, 0)
     episodes = pool.random_episodes(key, count)
     others = (episodes.observations[:, 1:] - 1) % 2
-    swapped = jnp.asarray([0, 1, 3, 2, 4], jnp.int32)[episodes.observations[:, :-1]]
+    swapped = swap_view(episodes.observations[:, :-1])
     own = jax.vmap(predictive_losses)(episodes.observations[:, :-1], episodes.actions)
     other = jax.vmap(predictive_losses)(swapped, others)
     return episodes.observations, episodes.actions, episodes.rewards, jnp.stack([own, other], axis=1)

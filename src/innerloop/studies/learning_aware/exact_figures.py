@@ -23,6 +23,7 @@ KINDS = {
     "unaware": "unaware of learning",
 }  # in the order in which their policies are stored
 TRAINED = {"scaled": "shaper, scaled", "anywhere": "shaper, raw", "unaware": "unaware"}
+COARSE = 5  # of the points of single seeds one in so many is drawn: there are many seeds
 FEASIBLE = ((1, 1), (-1, 2), (0, 0), (2, -1), (1, 1))  # own payoff, other's
 
 
@@ -51,7 +52,7 @@ def _draw_plane(canvas: Any, table: Table) -> None:
     for i, kind in enumerate(entries(table, "kind")):
         own, other = (pivot(table, "seed", "step", name, kind=kind)[2] for name in ("own", "other"))
         for s in range(len(own)):
-            axes.plot(own[s], other[s], color=f"C{i}", linewidth=0.7, alpha=0.4)
+            axes.plot(own[s, ::2], other[s, ::2], color=f"C{i}", linewidth=0.7, alpha=0.4)
         axes.plot(own[:, -1], other[:, -1], "o", color=f"C{i}", label=kind, markersize=4)
         chi = float(np.median(pivot(table, "seed", "step", "chi", kind=kind)[2][:, -1]))
         if own[:, -1].mean() > 0.5:  # who has stayed with defection forces no line
@@ -113,9 +114,11 @@ def _draw_curves(canvas: Any, table: Table) -> None:
     axes = canvas.subplots()
     for curve in entries(table, "curve"):
         _, steps, values = pivot(table, "seed", "step", "payoff", curve=curve)
+        every = max(1, len(steps) // 100)
+        steps, values = steps[::every], values[:, ::every]
         line = band(axes, steps, values, curve)
         for row in values:
-            axes.plot(steps, row, color=line.get_color(), linewidth=0.4, alpha=0.35)
+            axes.plot(steps[::COARSE], row[::COARSE], color=line.get_color(), linewidth=0.4, alpha=0.35)
     line_at(axes, 1.0, "mutual cooperation", side="start")
     axes.set(xlabel="training step", ylabel="payoff per step from each other")
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8)
@@ -197,16 +200,10 @@ def _draw_policies(canvas: Any, table: Table) -> None:
     panels = np.atleast_1d(canvas.subplots(1, len(kinds), sharey=True))
     for axes, kind in zip(panels, kinds, strict=True):
         for i, when in enumerate(("before", "after meeting")):
-            for x, state in enumerate(OBSERVATIONS):
-                lines = [
-                    j
-                    for j in range(len(table["kind"]))
-                    if (table["kind"][j], table["when"][j], table["state"][j]) == (kind, when, state)
-                ]
-                values = np.asarray([table["cooperation"][j] for j in lines])
-                spread = np.linspace(-0.12, 0.12, len(values))
-                axes.plot(x + 0.36 * (i - 0.5) + spread, values, ".", color=f"C{i}", markersize=3, alpha=0.6,
-                          label=when if x == 0 else None)  # fmt: skip
+            _, states, values = pivot(table, "seed", "state", "cooperation", kind=kind, when=when, agent=0)
+            spread = 0.36 * (i - 0.5) + np.linspace(-0.12, 0.12, len(values))
+            x = np.arange(len(states))[None] + spread[:, None]
+            axes.plot(x.ravel(), values.ravel(), ".", color=f"C{i}", markersize=3, alpha=0.6, label=when)
         axes.set_xticks(range(len(OBSERVATIONS)), OBSERVATIONS)
         axes.set_title(kind.replace(", ", ",\n"), fontsize=9)
     panels[0].set_ylabel("probability of cooperation")
@@ -280,7 +277,7 @@ FIGURES: tuple[Figure, ...] = (
         id="exact-policies",
         title="What the policies are",
         caption="Probability of cooperation after each joint action (own action first), before two such agents meet "
-        "and after they have learned from each other; one dot per agent.",
+        "and after they have learned from each other; one dot per seed, the first agent of each pair.",
         paper="Figure 3: extortion strategies, before and after they meet.",
         data=_policies,
         draw=_draw_policies,

@@ -10,6 +10,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Key, PyTree
 
+from ...core.optimise import apply_gradients
 from ...core.rng import named_key
 from ...envs.matrix_games import PRISONERS_DILEMMA
 from ...rl.exact.returns import discounted_returns, naive_gradient
@@ -97,9 +98,7 @@ class Training(eqx.Module):
 
     def __call__(self, key: Key[Array, ""], group: Group) -> tuple[Group, Info]:
         found = self.rule(key, group.policies)
-        with jax.numpy_dtype_promotion("standard"):
-            updates, state = self.optimiser.update(-found.ascent, group.optimiser_state, group.policies)
-        return Group(eqx.apply_updates(group.policies, updates), state), found.info
+        return Group(*apply_gradients(group.policies, self.optimiser, group.optimiser_state, -found.ascent)), found.info
 
 
 def shaping_rule(

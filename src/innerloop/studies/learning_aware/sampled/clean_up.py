@@ -65,7 +65,7 @@ def measure_clean_up(config: Config, cells: Cells) -> None:
         )
         return step.init(Pool(agents, agents))
 
-    carry = eqx.filter_vmap(start)(cells.keys("init"))
+    carry = eqx.filter_jit(eqx.filter_vmap(start))(cells.keys("init"))
     every = max(1, settings.iterations // 50)
     result = cells.fit(step, carry, steps=settings.iterations, record_every=every, one_by_one=True)
 

@@ -39,7 +39,7 @@ def measure_pool(config: Config, cells: Cells) -> None:
             agents = stack_policies([one(i) for i in range(len(AGENTS))])
         return step.init(Pool(agents, beginnings(settings.game, named_key(key, "naive"))))
 
-    carry = eqx.filter_vmap(start)(cells.keys("init"))
+    carry = eqx.filter_jit(eqx.filter_vmap(start))(cells.keys("init"))
     every = max(1, chosen.iterations // 100)
     result = cells.fit(step, carry, steps=chosen.iterations, record_every=every, one_by_one=chosen.recurrent)
 

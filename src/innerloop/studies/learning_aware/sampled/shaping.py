@@ -76,7 +76,7 @@ def measure_shaping(config: Config, cells: Cells) -> None:
             one = stack_policies([agent(named_key(key, "agent"))])
             return population.init(Pool(one, beginnings(settings.game, named_key(key, "naive"))))
 
-    carry = eqx.filter_vmap(start)(cells.keys("init"))
+    carry = eqx.filter_jit(eqx.filter_vmap(start))(cells.keys("init"))
     every = max(1, training.iterations // 80)
     result = cells.fit(step, carry, steps=training.iterations, record_every=every, one_by_one=recurrent)
     agents = result.carry.policy if method == "evolution" else eqx.filter_vmap(lambda c: c.pool.agent(0))(result.carry)
